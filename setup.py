@@ -1,0 +1,30 @@
+"""Installs the BasicSR plugin `diffrwkvir_arch` and the operator `state_evolution` that it is built on."""
+from setuptools import find_packages, setup
+
+setup(
+    name='diffrwkvir',
+    version='0.1.0',
+    description='DiffRWKVIR: image restoration by state evolution and a diffused prior, as a BasicSR plugin',
+    long_description=open('README.md', encoding='utf-8').read(),
+    long_description_content_type='text/markdown',
+    license='Apache-2.0',
+    python_requires='>=3.10',
+    packages=find_packages(include=['diffrwkvir_arch*']) + ['diffrwkvir_arch.options', 'state_evolution'],
+    package_dir={'state_evolution': 'kernels/state_evolution', 'diffrwkvir_arch.options': 'options'},
+    package_data={'diffrwkvir_arch.options': ['*.yml']},
+    install_requires=[
+        'basicsr>=1.4.2',
+        'torch>=2.4',
+        'triton>=3.3; platform_system == "Linux" and platform_machine == "x86_64"',
+        'mmengine>=0.10.7',
+        'lmdb>=1.4',
+        'opencv-python>=4.8',
+        'lpips>=0.1.4',
+        'scikit-image>=0.22',
+        'numpy',
+        'pyyaml',
+        'tqdm',
+    ],
+    extras_require={'test': ['pytest>=7', 'pytest-timeout']},
+    entry_points={'console_scripts': ['basicsr=diffrwkvir_arch.cli:main']},
+)
