@@ -1,0 +1,49 @@
+"""DiffRWKVIRS1: stage 1 learns the prior from LQ and GT together with the restorer that uses it (Fig. 2)."""
+from basicsr.utils.registry import ARCH_REGISTRY
+from torch import nn
+
+from .prior_encoder import PriorEncoder
+from .restorer import Restorer
+
+
+@ARCH_REGISTRY.register()
+class DiffRWKVIRS1(nn.Module):
+    """Prior encoder(LQ, GT) -> restorer(LQ, prior).
+
+    The defaults are the 11 M network of the paper (Table 4: 11.04 M).
+
+    Args:
+        scale (int): 1, 2, 3 or 4.
+        in_channels, out_channels (int): Channels of LQ, and of GT and output.
+        dim (int): Channels of the restorer.
+        groups, blocks (int): Residual groups, and DSE blocks in each (Section 4.1: 4 and 6).
+        head_dim (int): Channels of a head of the state; divides dim and encoder_dim.
+        prior_dim (int): Width of the prior.
+        encoder_dim (int): Channels of the prior encoder.
+        upsampler (str): 'classic' | 'direct'; up_dim (int): channels of the classic one.
+        shift (str): 'omni' | 'quad' | 'uni' (Fig. 5).
+        scan (str): 'omni' | 'split' | '1d'.
+        mixer (str): 'ttt' | 'attention' | 'resnet'.
+        ffn (str): 'cab' | 'mlp_relu' | 'mlp_gelu' | 'gated_mlp'.
+        use_checkpoint (bool): Trade time for memory in training.
+    """
+
+    def __init__(self, scale=4, in_channels=3, out_channels=3, dim=144, groups=4, blocks=6, head_dim=16, prior_dim=256,
+                 encoder_dim=48, upsampler='classic', up_dim=64, shift='omni', scan='omni', mixer='ttt', ffn='cab',
+                 use_checkpoint=False):
+        super().__init__()
+        block_options = dict(head_dim=head_dim, shift=shift, scan=scan, mixer=mixer, ffn=ffn)
+        self.encoder = PriorEncoder(scale, in_channels, out_channels, encoder_dim, prior_dim, block_options)
+        self.restorer = Restorer(scale, in_channels, out_channels, dim, groups, blocks, prior_dim, upsampler, up_dim,
+                                 use_checkpoint, block_options)
+
+    def extract_prior(self, lq, gt):
+        """lq (B, in_channels, h, w), gt (B, out_channels, scale*h, scale*w), both in [0, 1] -> (B, prior_dim)."""
+        return self.encoder(lq, gt)
+
+    def restore(self, lq, prior):
+        """lq (B, in_channels, h, w), prior (B, prior_dim) -> (B, out_channels, scale*h, scale*w)."""
+        return self.restorer(lq, prior)
+
+    def forward(self, lq, gt):
+        return self.restore(lq, self.extract_prior(lq, gt))

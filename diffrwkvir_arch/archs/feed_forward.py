@@ -1,0 +1,62 @@
+"""Feed-forward parts, the second half of a DSE block: channel attention (Fig. 7, Eq. 11) and Table 5's alternatives.
+
+All take and return (B, C, H, W). Widths are chosen so that each has about the 6 C^2 weights of the channel attention
+block: what an ablation compares is the form, not the size.
+"""
+import torch.nn.functional as F
+from torch import nn
+
+
+class ChannelAttention(nn.Module):
+    """F * sigmoid(W2 ReLU(W1 GlobalAveragePooling(F))), Eq. 11."""
+
+    def __init__(self, dim, squeeze=16):
+        super().__init__()
+        hidden = max(dim // squeeze, 4)
+        self.excite = nn.Sequential(
+            nn.Conv2d(dim, hidden, 1), nn.ReLU(), nn.Conv2d(hidden, dim, 1), nn.Sigmoid())
+
+    def forward(self, x):
+        return x * self.excite(x.mean((2, 3), keepdim=True))
+
+
+class ChannelAttentionBlock(nn.Sequential):
+    """CAB: 3x3 convolution to a third of the channels - GELU - 3x3 convolution - channel attention (Fig. 7)."""
+
+    def __init__(self, dim, compress=3):
+        super().__init__(
+            nn.Conv2d(dim, dim // compress, 3, padding=1), nn.GELU(), nn.Conv2d(dim // compress, dim, 3, padding=1),
+            ChannelAttention(dim))
+
+
+class MLP(nn.Sequential):
+    """Two linear maps on every pixel with an activation between (Table 5, 'MLP(ReLU)' and 'MLP(GELU)')."""
+
+    def __init__(self, dim, activation):
+        super().__init__(nn.Conv2d(dim, 3 * dim, 1), activation, nn.Conv2d(3 * dim, dim, 1))
+
+
+class GatedMLP(nn.Module):
+    """W3 (W1 x * GELU(W2 x)) on every pixel (Table 5, 'GatedMLP')."""
+
+    def __init__(self, dim):
+        super().__init__()
+        self.enter = nn.Conv2d(dim, 4 * dim, 1)
+        self.leave = nn.Conv2d(2 * dim, dim, 1)
+
+    def forward(self, x):
+        value, gate = self.enter(x).chunk(2, dim=1)
+        return self.leave(value * F.gelu(gate))
+
+
+def build_feed_forward(ffn, dim):
+    """ffn: 'cab' | 'mlp_relu' | 'mlp_gelu' | 'gated_mlp'."""
+    if ffn == 'cab':
+        return ChannelAttentionBlock(dim)
+    if ffn == 'mlp_relu':
+        return MLP(dim, nn.ReLU())
+    if ffn == 'mlp_gelu':
+        return MLP(dim, nn.GELU())
+    if ffn == 'gated_mlp':
+        return GatedMLP(dim)
+    raise ValueError(f"ffn must be 'cab', 'mlp_relu', 'mlp_gelu' or 'gated_mlp', got {ffn!r}")

@@ -1,0 +1,127 @@
+"""Spatial mixers, the first half of a DSE block: state evolution (Fig. 4) and the two that Table 5 compares it with.
+
+All take and return (B, C, H, W).
+"""
+import torch
+import torch.nn.functional as F
+from state_evolution import DIRECTIONS, state_evolution_2d
+from torch import nn
+
+from .token_shift import SHIFTS
+from .tokens import to_image, to_tokens
+
+SCANS = ('omni', 'split', '1d')
+
+
+class LoRA(nn.Module):
+    """A tanh(x B), Eq. 10; A starts at zero, so that training starts from the bias it is added to."""
+
+    def __init__(self, dim, out_dim, rank):
+        super().__init__()
+        self.B = nn.Linear(dim, rank, bias=False)
+        self.A = nn.Linear(rank, out_dim, bias=False)
+        nn.init.zeros_(self.A.weight)
+
+    def forward(self, x):
+        return self.A(torch.tanh(self.B(x)))
+
+
+class StateEvolutionBlock(nn.Module):
+    """SEB: token shift, five interpolated streams q, k, v, w, e, the 2D scan, norm and projection (Fig. 4, Eq. 9-10).
+
+    Args:
+        dim (int): Channels C.
+        head_dim (int): Channels of a head; divides dim.
+        shift (str): 'omni' | 'quad' | 'uni'.
+        scan (str): 'omni', every head in all four directions; 'split', heads dealt out to the directions in turn, a
+            quarter of the work; '1d', one scan in row-major order.
+        rank (int): Rank of the LoRA behind decay and step size.
+    """
+
+    def __init__(self, dim, head_dim=16, shift='omni', scan='omni', rank=16):
+        super().__init__()
+        if dim % head_dim:
+            raise ValueError(f'head_dim must divide dim, got head_dim {head_dim} and dim {dim}')
+        if shift not in SHIFTS:
+            raise ValueError(f'shift must be one of {tuple(SHIFTS)}, got {shift!r}')
+        if scan not in SCANS:
+            raise ValueError(f'scan must be one of {SCANS}, got {scan!r}')
+        self.heads, self.head_dim, self.scan_order = dim // head_dim, head_dim, scan
+        self.shift = SHIFTS[shift](dim)
+        self.mu = nn.Parameter(torch.full((5, dim), 0.5))  # LeRP weights of q, k, v, w, e
+        self.query = nn.Linear(dim, dim, bias=False)
+        self.key = nn.Linear(dim, dim, bias=False)
+        self.value = nn.Linear(dim, dim, bias=False)
+        # A head forgets between 1 % and 50 % of its state a token at the start: some look far, some near.
+        forget = torch.logspace(-2, -0.3, self.heads)
+        self.decay_bias = nn.Parameter(torch.log(torch.expm1(-torch.log1p(-forget))))
+        self.step_bias = nn.Parameter(torch.zeros(self.heads))
+        self.decay_lora = LoRA(dim, self.heads, rank)
+        self.step_lora = LoRA(dim, self.heads, rank)
+        self.norm = nn.LayerNorm(dim)
+        self.project = nn.Linear(dim, dim)
+
+    def streams(self, x):
+        """(B, C, H, W) -> q, k, v (B, L, heads, head_dim), log_decay <= 0 and step size in [0, 1] (B, L, heads)."""
+        tokens = to_tokens(x)
+        shifted = to_tokens(self.shift(x)) - tokens
+        # Eq. 10: LeRP(x, s) = x + (s - x) * mu, with a mu of its own for every stream.
+        q, k, v, w, e = (torch.addcmul(tokens, shifted, mu) for mu in self.mu)
+        q, k, v = (linear(stream).unflatten(-1, (self.heads, self.head_dim))
+                   for linear, stream in ((self.query, q), (self.key, k), (self.value, v)))
+        log_decay = -F.softplus(self.decay_bias + self.decay_lora(w))
+        # Eq. 5 diverges for a step above 1: softplus(.) is mapped to softplus / (1 + softplus).
+        rate = F.softplus(self.step_bias + self.step_lora(e))
+        return q, F.normalize(k, dim=-1), v, log_decay, rate / (1 + rate)
+
+    def scan(self, streams, height, width):
+        """Runs the state over the image; -> (B, L, heads, head_dim)."""
+        if self.scan_order == 'omni':
+            return state_evolution_2d(*streams, height, width)
+        if self.scan_order == '1d':
+            return state_evolution_2d(*streams, height, width, directions=DIRECTIONS[:1])
+        out = torch.empty_like(streams[2])
+        shares = [slice(first, None, len(DIRECTIONS)) for first in range(min(self.heads, len(DIRECTIONS)))]
+        for direction, share in zip(DIRECTIONS, shares):
+            out[:, :, share] = state_evolution_2d(
+                *(stream[:, :, share] for stream in streams), height, width, directions=(direction, ))
+        return out
+
+    def forward(self, x):
+        height, width = x.shape[-2:]
+        evolved = self.scan(self.streams(x), height, width)
+        return to_image(self.project(self.norm(evolved.flatten(2))), height, width)
+
+
+class Attention(nn.Module):
+    """Softmax attention over all tokens, quadratic in their number (Table 5, 'Naive Attention')."""
+
+    def __init__(self, dim, head_dim=16):
+        super().__init__()
+        self.heads = dim // head_dim
+        self.qkv = nn.Linear(dim, 3 * dim, bias=False)
+        self.project = nn.Linear(dim, dim)
+
+    def forward(self, x):
+        height, width = x.shape[-2:]
+        q, k, v = self.qkv(to_tokens(x)).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        mixed = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
+        return to_image(self.project(mixed), height, width)
+
+
+class ConvMixer(nn.Sequential):
+    """The two 3x3 convolutions of a residual block (Table 5, 'ResNet')."""
+
+    def __init__(self, dim):
+        super().__init__(nn.Conv2d(dim, dim, 3, padding=1), nn.ReLU(), nn.Conv2d(dim, dim, 3, padding=1))
+
+
+def build_mixer(mixer, dim, head_dim, shift, scan):
+    """mixer: 'ttt' (state evolution) | 'attention' | 'resnet'; shift and scan concern 'ttt' alone."""
+    if mixer == 'ttt':
+        return StateEvolutionBlock(dim, head_dim, shift, scan)
+    if mixer == 'attention':
+        return Attention(dim, head_dim)
+    if mixer == 'resnet':
+        return ConvMixer(dim)
+    raise ValueError(f"mixer must be 'ttt', 'attention' or 'resnet', got {mixer!r}")

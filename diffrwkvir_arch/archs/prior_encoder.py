@@ -1,0 +1,74 @@
+"""CPEN, the compact prior extraction network: a small U-Net whose output is one vector, the IPR (Fig. 2 and 3)."""
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from .dse_block import DSEBlock
+from .tokens import pad_to_multiple
+
+
+class ResidualBlock(nn.Module):
+    """x + conv - ReLU - conv."""
+
+    def __init__(self, dim):
+        super().__init__()
+        self.body = nn.Sequential(nn.Conv2d(dim, dim, 3, padding=1), nn.ReLU(), nn.Conv2d(dim, dim, 3, padding=1))
+
+    def forward(self, x):
+        return x + self.body(x)
+
+
+class PriorEncoder(nn.Module):
+    """Image or image pair -> image prior representation (IPR).
+
+    LQ and GT meet on the grid of PixelUnshuffle(4)(GT), PixelUnshuffle(3) at x3: the LQ is unshuffled by what the
+    scale leaves of it. Two scales of residual and DSE blocks, encoder and decoder; the IPR is an MLP over the global
+    averages of both decoder scales ("encodes hierarchical features across scales").
+
+    Args:
+        scale (int): 1, 2, 3 or 4, GT side over LQ side.
+        in_channels (int): Channels of the LQ.
+        gt_channels (int): Channels of the GT; 0 builds stage 2's encoder, which sees the LQ alone.
+        dim (int): Channels of the upper scale; the lower has twice as many.
+        prior_dim (int): Width of the IPR.
+        block_options (dict): head_dim, shift, scan, mixer and ffn of DSEBlock.
+    """
+
+    def __init__(self, scale, in_channels=3, gt_channels=0, dim=48, prior_dim=256, block_options=None):
+        super().__init__()
+        block_options = block_options or {}
+        self.scale = scale
+        self.sees_gt = gt_channels > 0
+        self.gt_unshuffle = 3 if scale == 3 else 4
+        self.lq_unshuffle = self.gt_unshuffle // scale
+        channels = in_channels * self.lq_unshuffle**2 + gt_channels * self.gt_unshuffle**2
+        self.stem = nn.Conv2d(channels, dim, 3, padding=1)
+        self.encoder = self._stage(dim, block_options)
+        self.down = nn.Conv2d(dim, 2 * dim, 3, stride=2, padding=1)
+        self.bottom = self._stage(2 * dim, block_options)
+        self.up = nn.Conv2d(2 * dim, dim, 1)
+        self.decoder = self._stage(dim, block_options)
+        self.to_prior = nn.Sequential(
+            nn.Linear(3 * dim, prior_dim), nn.LeakyReLU(0.1), nn.Linear(prior_dim, prior_dim))
+
+    @staticmethod
+    def _stage(dim, block_options):
+        return nn.Sequential(ResidualBlock(dim), DSEBlock(dim, **block_options))
+
+    def forward(self, lq, gt=None):
+        """lq (B, in_channels, h, w) in [0, 1], gt (B, gt_channels, scale*h, scale*w) or None -> (B, prior_dim)."""
+        if self.sees_gt and gt is None:
+            raise ValueError('this prior encoder was built for LQ and GT; GT is missing')
+        x = F.pixel_unshuffle(pad_to_multiple(lq, self.lq_unshuffle), self.lq_unshuffle)
+        if self.sees_gt:
+            expected = tuple(side * self.scale for side in lq.shape[-2:])
+            if tuple(gt.shape[-2:]) != expected:
+                raise ValueError(f'GT must be {self.scale} times as large as LQ: expected {expected} for LQ '
+                                 f'{tuple(lq.shape[-2:])}, got {tuple(gt.shape[-2:])}')
+            gt = F.pixel_unshuffle(pad_to_multiple(gt, self.gt_unshuffle), self.gt_unshuffle)
+            x = torch.cat([x, gt], dim=1)
+        x = x.contiguous(memory_format=torch.channels_last)
+        fine = self.encoder(self.stem(x))
+        coarse = self.bottom(self.down(fine))
+        fine = self.decoder(fine + F.interpolate(self.up(coarse), size=fine.shape[-2:], mode='nearest'))
+        return self.to_prior(torch.cat([fine.mean((2, 3)), coarse.mean((2, 3))], dim=1))

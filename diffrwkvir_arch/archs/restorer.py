@@ -1,0 +1,95 @@
+"""The restorer of both stages: residual groups of DSE blocks guided by the prior, and an upsampler (Fig. 2 and 3)."""
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.utils.checkpoint import checkpoint
+
+from .dse_block import DSEBlock
+from .tokens import pad_to_multiple
+
+SCALES = (1, 2, 3, 4)
+
+
+class ResidualGroup(nn.Module):
+    """DSE blocks and a 3x3 convolution around one skip connection."""
+
+    def __init__(self, dim, blocks, prior_dim, block_options, use_checkpoint):
+        super().__init__()
+        self.use_checkpoint = use_checkpoint
+        self.blocks = nn.ModuleList(DSEBlock(dim, prior_dim, **block_options) for _ in range(blocks))
+        self.conv = nn.Conv2d(dim, dim, 3, padding=1)
+
+    def forward(self, x, prior):
+        out = x
+        for block in self.blocks:
+            if self.use_checkpoint and self.training:
+                out = checkpoint(block, out, prior, use_reentrant=False)
+            else:
+                out = block(out, prior)
+        return x + self.conv(out)
+
+
+def build_upsampler(kind, dim, up_dim, out_channels, factor):
+    """Features (B, dim, h, w) -> image (B, out_channels, factor*h, factor*w).
+
+    kind: 'classic', one pixel shuffle per factor 2 or 3 with convolutions of up_dim channels between, as EDSR and SwinIR
+    do; 'direct', one convolution and one pixel shuffle, as SwinIR's lightweight model does.
+    """
+    if kind == 'direct':
+        return nn.Sequential(nn.Conv2d(dim, out_channels * factor**2, 3, padding=1), nn.PixelShuffle(factor))
+    if kind != 'classic':
+        raise ValueError(f"upsampler must be 'classic' or 'direct', got {kind!r}")
+    layers = [nn.Conv2d(dim, up_dim, 3, padding=1), nn.LeakyReLU(0.1)]
+    for step in {2: [2], 3: [3], 4: [2, 2]}[factor]:
+        layers += [nn.Conv2d(up_dim, up_dim * step**2, 3, padding=1), nn.PixelShuffle(step)]
+    return nn.Sequential(*layers, nn.Conv2d(up_dim, out_channels, 3, padding=1))
+
+
+class Restorer(nn.Module):
+    """LQ image and prior -> restored image.
+
+    Works at LQ resolution; at scale 1 on PixelUnshuffle(4) features. The network adds to a base image, the bicubically
+    enlarged LQ (the LQ itself at scale 1). Sizes that do not fit are padded inside and cropped.
+
+    Args:
+        scale (int): 1, 2, 3 or 4.
+        in_channels, out_channels (int): Channels of LQ and output; the first out_channels of the LQ are its image.
+        dim (int): Channels C of the blocks.
+        groups, blocks (int): Residual groups, and DSE blocks in each.
+        prior_dim (int): Width of the prior.
+        upsampler (str), up_dim (int): See build_upsampler.
+        use_checkpoint (bool): Recompute every block in the backward pass: less memory, about a third more time.
+        block_options (dict): head_dim, shift, scan, mixer and ffn of DSEBlock.
+    """
+
+    def __init__(self, scale, in_channels=3, out_channels=3, dim=144, groups=4, blocks=6, prior_dim=256,
+                 upsampler='classic', up_dim=64, use_checkpoint=False, block_options=None):
+        super().__init__()
+        if scale not in SCALES:
+            raise ValueError(f'scale must be one of {SCALES}, got {scale}')
+        self.scale, self.out_channels = scale, out_channels
+        self.unshuffle = 4 if scale == 1 else 1
+        self.stem = nn.Conv2d(in_channels * self.unshuffle**2, dim, 3, padding=1)
+        self.groups = nn.ModuleList(
+            ResidualGroup(dim, blocks, prior_dim, block_options or {}, use_checkpoint) for _ in range(groups))
+        self.conv = nn.Conv2d(dim, dim, 3, padding=1)
+        self.upsample = build_upsampler(upsampler, dim, up_dim, out_channels, scale * self.unshuffle)
+
+    def base(self, lq):
+        image = lq[:, :self.out_channels]
+        if self.scale == 1:
+            return image
+        # antialias selects Keys' cubic with a = -0.5, MATLAB's; without it torch takes a = -0.75.
+        base = F.interpolate(image.float(), scale_factor=self.scale, mode='bicubic', antialias=True)
+        return base.to(lq.dtype)
+
+    def forward(self, lq, prior):
+        """lq (B, in_channels, h, w) in [0, 1], prior (B, prior_dim) -> (B, out_channels, scale*h, scale*w)."""
+        height, width = lq.shape[-2:]
+        x = F.pixel_unshuffle(pad_to_multiple(lq, self.unshuffle), self.unshuffle)
+        shallow = self.stem(x.contiguous(memory_format=torch.channels_last))
+        deep = shallow
+        for group in self.groups:
+            deep = group(deep, prior)
+        detail = self.upsample(shallow + self.conv(deep))
+        return self.base(lq) + detail[:, :, :height * self.scale, :width * self.scale]

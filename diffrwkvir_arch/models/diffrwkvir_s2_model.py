@@ -1,0 +1,73 @@
+"""Stage 2: condition encoder, diffusion and restorer learn together; stage 1's encoder is the teacher (Fig. 3)."""
+import inspect
+from pathlib import Path
+
+import torch
+from basicsr.archs import build_network
+from basicsr.losses import build_loss
+from basicsr.utils.registry import ARCH_REGISTRY, MODEL_REGISTRY
+
+from diffrwkvir_arch.errors import InputError
+
+from .restoration_model import RestorationModel
+
+
+@MODEL_REGISTRY.register()
+class DiffRWKVIRS2Model(RestorationModel):
+    """Trains DiffRWKVIRS2 with image losses and train.kd_opt, the distance of its prior to the teacher's.
+
+    path.pretrain_network_s1 alone hands stage 1 over: its encoder becomes the teacher, frozen, in eval mode and outside
+    net_g; its restorer is where net_g's restorer starts. The stage-1 network is built from the options of network_g.
+    param_key_s1 chooses its weights ('params_ema', or 'params' where there is no EMA). At test time neither stage 1 nor a
+    GT is needed.
+    """
+
+    known_options = {
+        'train': RestorationModel.known_options['train'] | {'kd_opt'},
+        'path': {'pretrain_network_s1', 'param_key_s1'},
+    }
+
+    @staticmethod
+    def check_options(opt):
+        """Refuses to train without stage 1's checkpoint, before anything is written."""
+        if not opt['is_train']:
+            return
+        path = opt['path'].get('pretrain_network_s1')
+        if path is None:
+            raise InputError('path.pretrain_network_s1 is missing: stage 2 starts from the checkpoint of stage 1, '
+                             'experiments/NAME/models/net_g_latest.pth')
+        if not Path(path).is_file():
+            # experiments/NAME/models/net_g_latest.pth, where NAME is also the option file's.
+            parents = Path(path).parents
+            name = parents[1].name if len(parents) > 2 else 'train_DiffRWKVIR_S1_x4'
+            raise InputError(f'path.pretrain_network_s1: {path} does not exist; stage 1 makes it: '
+                             f'basicsr train -opt options/{name}.yml')
+        if not opt['train'].get('kd_opt'):
+            raise InputError('train.kd_opt is missing: stage 2 learns its prior from the teacher, '
+                             'kd_opt: {type: KDL1Loss, loss_weight: 1.0}')
+
+    def init_training_settings(self):
+        stage1 = self.build_stage1().to(self.device)
+        self.teacher = stage1.encoder.eval().requires_grad_(False)
+        if self.opt['path'].get('pretrain_network_g') is None:
+            self.get_bare_model(self.net_g).restorer.load_state_dict(stage1.restorer.state_dict())
+        self.cri_kd = build_loss(self.opt['train']['kd_opt']).to(self.device)
+        super().init_training_settings()
+
+    def build_stage1(self):
+        """The trained DiffRWKVIRS1 with the sizes of network_g."""
+        known = inspect.signature(ARCH_REGISTRY.get('DiffRWKVIRS1')).parameters
+        options = {key: value for key, value in self.opt['network_g'].items() if key in known}
+        stage1 = build_network({'type': 'DiffRWKVIRS1', **options})
+        path_opt = self.opt['path']
+        self.load_network(stage1, path_opt['pretrain_network_s1'], True, path_opt.get('param_key_s1') or 'params_ema')
+        return stage1
+
+    def compute_losses(self):
+        with torch.no_grad():
+            target = self.teacher(self.lq, self.gt)
+        noise = self.get_bare_model(self.net_g).diffusion.diffuse(target, torch.randn_like(target))
+        self.output, prior = self.net_g(self.lq, noise=noise, return_prior=True)
+        losses = self.image_losses()
+        losses['l_kd'] = self.cri_kd(prior.float(), target.float())
+        return losses
