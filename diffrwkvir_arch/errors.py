@@ -1,5 +1,21 @@
 """The one exception for what a user can put right: the command line prints its message alone and exits with 2."""
+import difflib
 
 
 class InputError(ValueError):
     """A file, folder or option that cannot be used; the message names it and says what would work."""
+
+
+def did_you_mean(name, known):
+    """Ends an error message about an unknown name.
+
+    Args:
+        name: The name that was given.
+        known (iterable of str): The names that exist.
+
+    Returns:
+        str: "; did you mean 'x'?" with the nearest known name, or an empty string where none is near.
+    """
+    by_lower_case = {str(other).lower(): str(other) for other in sorted(known, key=str)}
+    nearest = difflib.get_close_matches(str(name).lower(), by_lower_case, n=1, cutoff=0.6)
+    return f"; did you mean '{by_lower_case[nearest[0]]}'?" if nearest else ''

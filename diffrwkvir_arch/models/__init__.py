@@ -1,0 +1,4 @@
+"""Models that BasicSR lacks: importing this package registers every `*_model.py` beside this file."""
+from diffrwkvir_arch.registration import import_modules
+
+import_modules(__name__, '_model')

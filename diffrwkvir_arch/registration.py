@@ -1,0 +1,30 @@
+"""How the plugin's parts join BasicSR's registries: a folder is scanned, its modules are imported, decorators register."""
+import importlib
+import pkgutil
+
+
+def import_modules(package, suffix):
+    """Imports every module of `package` whose name ends with `suffix`, in alphabetical order.
+
+    Args:
+        package (str): Dotted name of an imported package, usually the caller's `__name__`.
+        suffix (str): Such as '_arch'; what BasicSR itself scans its own folders for.
+    """
+    folders = importlib.import_module(package).__path__
+    for name in sorted(module.name for module in pkgutil.iter_modules(folders)):
+        if name.endswith(suffix):
+            importlib.import_module(f'{package}.{name}')
+
+
+def register_instead(registry):
+    """Class decorator: registers a class under its own name even where BasicSR has one of that name, which it replaces.
+
+    Args:
+        registry (basicsr.utils.registry.Registry): The registry to write to.
+    """
+
+    def register(cls):
+        registry._obj_map[cls.__name__] = cls
+        return cls
+
+    return register
