@@ -1,0 +1,59 @@
+"""LQ/GT pairs from photographs, as folders and LMDBs, with BasicSR's MATLAB-like bicubic."""
+import shutil
+from pathlib import Path
+
+import cv2
+import numpy as np
+from basicsr.utils.lmdb_util import make_lmdb_from_imgs
+from basicsr.utils.matlab_functions import imresize
+from tqdm import tqdm
+
+
+def bicubic(image, scale):
+    """(H, W, 3) uint8 -> uint8 with sides scaled by `scale`, antialiased where it shrinks."""
+    resized = imresize(image.astype(np.float32) / 255, scale)
+    return (np.clip(resized, 0, 1) * 255).round().astype(np.uint8)
+
+
+def sub_images(image, size, step):
+    """Square crops of `size` pixels every `step` pixels, the last ones flush with the border; whole if it is smaller."""
+    height, width = image.shape[:2]
+    tops, lefts = (sorted({*range(0, side - size, step), max(side - size, 0)}) for side in (height, width))
+    return [image[top:top + size, left:left + size] for top in tops for left in lefts]
+
+
+def write_pairs(images, folder, scale, crop=None):
+    """Writes folder/GT/NAME.png and folder/LQ/NAME.png.
+
+    Args:
+        images (dict[str, ndarray]): Name -> BGR uint8 (H, W, 3).
+        folder (Path): Where GT and LQ are made anew.
+        scale (int): GT side over LQ side; the GT is cropped to a multiple of it.
+        crop (tuple[int, int] | None): (size, step) of sub-images in GT pixels; None keeps the images whole.
+    """
+    for kind in ('GT', 'LQ'):
+        shutil.rmtree(folder / kind, ignore_errors=True)
+        (folder / kind).mkdir(parents=True)
+    for name, image in tqdm(images.items(), desc=f'pairs for {folder.name}', unit='image'):
+        height, width = (side // scale * scale for side in image.shape[:2])
+        gt = image[:height, :width]
+        lq = bicubic(gt, 1 / scale)
+        if crop is None:
+            pieces = [(name, gt, lq)]
+        else:
+            size, step = crop
+            pieces = [(f'{name}_s{i:03d}', *pair) for i, pair in enumerate(zip(
+                sub_images(gt, size, step), sub_images(lq, size // scale, step // scale)), start=1)]
+        for stem, gt_piece, lq_piece in pieces:
+            cv2.imwrite(str(folder / 'GT' / f'{stem}.png'), gt_piece)
+            cv2.imwrite(str(folder / 'LQ' / f'{stem}.png'), lq_piece)
+
+
+def write_lmdb(folder):
+    """FOLDER of PNGs -> FOLDER.lmdb in BasicSR's format, made anew."""
+    target = Path(f'{folder}.lmdb')
+    shutil.rmtree(target, ignore_errors=True)
+    files = sorted(path.name for path in folder.glob('*.png'))
+    # BasicSR guesses the room from the first image alone, which fails where the others are larger.
+    room = sum((folder / name).stat().st_size for name in files) * 2 + 2**24
+    make_lmdb_from_imgs(str(folder), str(target), files, [Path(name).stem for name in files], map_size=room)

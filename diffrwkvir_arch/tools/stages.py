@@ -1,0 +1,49 @@
+"""Runs `basicsr train` and `basicsr test` as commands of their own, one after the other, behind a progress bar."""
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from tqdm import tqdm
+
+import diffrwkvir_arch
+
+ITERATION = re.compile(r'iter:\s*([\d,]+),.*?(l_pix: \S+)')
+ERROR = re.compile(r'^basicsr: error: (.*)$', re.MULTILINE)
+
+
+def shipped_options():
+    """The folder of option files: options/ of a checkout, or what was installed with the package."""
+    package = Path(diffrwkvir_arch.__file__).parent
+    return next(folder for folder in (package.parent / 'options', package / 'options') if folder.is_dir())
+
+
+def basicsr(verb, option_file, root, force=(), iterations=None, title=''):
+    """Runs `basicsr VERB -opt OPTION_FILE --force_yml FORCE...` in the folder `root`.
+
+    A process of its own, because BasicSR reads sys.argv and keeps one log file a process. With `iterations` its log
+    lines drive a progress bar; all of its output goes to root/VERB_NAME.log.
+
+    Raises:
+        RuntimeError: It failed; the message is its own error line, or the end of its output.
+    """
+    command = [sys.executable, '-m', 'diffrwkvir_arch', verb, '-opt', str(option_file)]
+    if force:
+        command += ['--force_yml', *force]
+    log_file = Path(root) / f'{verb}_{Path(option_file).stem}.log'
+    log_file.parent.mkdir(parents=True, exist_ok=True)
+    lines = []
+    with log_file.open('w', encoding='utf-8') as log, tqdm(total=iterations, desc=title or verb, unit='it') as bar, \
+            subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                             encoding='utf-8', errors='replace') as process:
+        for line in process.stdout:
+            log.write(line)
+            lines.append(line)
+            match = ITERATION.search(line)
+            if match and iterations:
+                bar.update(int(match[1].replace(',', '')) - bar.n)
+                bar.set_postfix_str(match[2])
+    if process.returncode:
+        text = ''.join(lines)
+        reason = ERROR.findall(text) or [text[-2000:]]
+        raise RuntimeError(f'basicsr {verb} -opt {option_file} failed: {reason[-1]} (whole output: {log_file})')
