@@ -33,9 +33,9 @@ class DiffRWKVIRS1(nn.Module):
                  use_checkpoint=False):
         super().__init__()
         block_options = dict(head_dim=head_dim, shift=shift, scan=scan, mixer=mixer, ffn=ffn)
-        self.encoder = PriorEncoder(scale, in_channels, out_channels, encoder_dim, prior_dim, block_options)
         self.restorer = Restorer(scale, in_channels, out_channels, dim, groups, blocks, prior_dim, upsampler, up_dim,
                                  use_checkpoint, block_options)
+        self.encoder = PriorEncoder(scale, in_channels, out_channels, encoder_dim, prior_dim, block_options)
 
     def extract_prior(self, lq, gt):
         """lq (B, in_channels, h, w), gt (B, out_channels, scale*h, scale*w), both in [0, 1] -> (B, prior_dim)."""

@@ -22,10 +22,10 @@ class DiffRWKVIRS2(nn.Module):
                  use_checkpoint=False, steps=5, seed=0):
         super().__init__()
         block_options = dict(head_dim=head_dim, shift=shift, scan=scan, mixer=mixer, ffn=ffn)
-        self.condition = PriorEncoder(scale, in_channels, 0, encoder_dim, prior_dim, block_options)
-        self.diffusion = PriorDiffusion(prior_dim, steps, seed=seed)
         self.restorer = Restorer(scale, in_channels, out_channels, dim, groups, blocks, prior_dim, upsampler, up_dim,
                                  use_checkpoint, block_options)
+        self.condition = PriorEncoder(scale, in_channels, 0, encoder_dim, prior_dim, block_options)
+        self.diffusion = PriorDiffusion(prior_dim, steps, seed=seed)
 
     def extract_prior(self, lq, noise=None, steps=None):
         """lq (B, in_channels, h, w) in [0, 1] -> prior (B, prior_dim); noise and steps as PriorDiffusion takes them."""

@@ -1,4 +1,6 @@
 """LQ/GT pairs from photographs, as folders and LMDBs, with BasicSR's MATLAB-like bicubic."""
+import contextlib
+import io
 import shutil
 from pathlib import Path
 
@@ -56,4 +58,5 @@ def write_lmdb(folder):
     files = sorted(path.name for path in folder.glob('*.png'))
     # BasicSR guesses the room from the first image alone, which fails where the others are larger.
     room = sum((folder / name).stat().st_size for name in files) * 2 + 2**24
-    make_lmdb_from_imgs(str(folder), str(target), files, [Path(name).stem for name in files], map_size=room)
+    with contextlib.redirect_stdout(io.StringIO()):
+        make_lmdb_from_imgs(str(folder), str(target), files, [Path(name).stem for name in files], map_size=room)
