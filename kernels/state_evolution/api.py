@@ -1,53 +1,82 @@
-"""The operator over sequences: checks its arguments, settles dtypes and picks the body that computes it."""
+"""State evolution over sequences, and the choice of the body that computes it."""
 import torch
 
-from .chunked import chunked
+from .checks import check_inputs
+from .chunked_op import chunked_op
+from .dtypes import compute_dtype
 from .recurrent import recurrent
 
-BACKENDS = ('auto', 'recurrent', 'chunked')
-MISSING_BACKENDS = ('numba', 'triton')
-MAX_DIM = 128
+# Measured on CPU: 16 tokens are the fastest chunk up to 32 channels; wider states pay off over longer chunks.
+DEFAULT_CHUNK_SIZE = 16
 
 
 def state_evolution(q, k, v, log_decay, step_size, *, initial_state=None, return_state=False, chunk_size=None,
                     backend='auto'):
-    """Gated delta rule with a decay and a step size per token and head.
+    """Gated delta rule: a linear map S per head that learns to predict v from k, and is read by q.
 
-        S_t = w_t S_{t-1} + e_t (v_t - k_t S_{t-1}^T)^T k_t,    o_t = q_t S_t^T,    w_t = exp(log_decay_t), e_t = step_size_t
+        o_t = q_t S_t^T,    S_t = w_t S_{t-1} + e_t (v_t - k_t S_{t-1}^T)^T k_t,    w = exp(log_decay), e = step_size
+
+    This is Eq. 5 of Lu et al., "Exploring Diffusion with Test-Time Training on Efficient Image Restoration" (2025).
 
     Args:
-        q, k (B, L, H, Dk), v (B, L, H, Dv): any L, H >= 1; Dk, Dv in 1..128.
-        log_decay (B, L, H): <= 0. Not checked, for that would wait for the device.
-        step_size (B, L, H): in [0, 1]; with unit-length k the state then cannot diverge. Not checked.
-        initial_state (B, H, Dv, Dk): zeros where None.
+        q, k (B, L, H, Dk), v (B, L, H, Dv): B, L, H >= 1; Dk and Dv in 1..128.
+        log_decay (B, L, H): <= 0.
+        step_size (B, L, H): in [0, 1]. With |k| <= 1 the state then cannot diverge. The values of both gates are the
+            caller's promise: checking them would wait for the device.
+        initial_state (B, H, Dv, Dk): zeros if None.
         return_state: also return the state after the last token.
-        chunk_size: tokens per chunk, for the chunked body; None picks one by shape.
-        backend: 'auto', 'recurrent' or 'chunked'.
+        chunk_size: tokens per chunk, >= 1; a matter of speed alone. None takes the one that measured fastest.
+        backend: 'auto', 'recurrent' (the definition, one token a step) or 'chunked' (auto's choice).
 
     Returns:
-        o (B, L, H, Dv) in v's dtype; with return_state also S (B, H, Dv, Dk), float32 (float64 for float64 inputs).
+        o (B, L, H, Dv) in v's dtype; with return_state also S (B, H, Dv, Dk). States and sums are float32, or float64
+        if any input is float64.
+
+    Raises:
+        ValueError, TypeError: an argument has the wrong shape, dtype, device or name.
     """
-    check(q, k, v, log_decay, step_size, initial_state, chunk_size, backend)
-    dtype = compute_dtype(q, k, v, log_decay, step_size, initial_state)
+    check_inputs(q, k, v, {'log_decay': log_decay, 'step_size': step_size}, chunk_size, backend,
+                 initial_state=initial_state)
+    order = torch.arange(q.shape[1], device=q.device)[None]
+    initial_state = None if initial_state is None else initial_state[None]
+    o, state = run_scans(q, k, v, log_decay[None], step_size[None], initial_state, order, chunk_size, backend)
+    return (o, state[0]) if return_state else o
+
+
+def run_scans(q, k, v, log_decay, step_size, initial_state, order, chunk_size, backend):
+    """Visits the same tokens in D orders at once.
+
+    Args:
+        q, k (B, L, H, Dk), v (B, L, H, Dv); log_decay, step_size (D, B, L, H); initial_state (D, B, H, Dv, Dk) or None.
+        order (D, L): a permutation of the L tokens per scan.
+
+    Returns:
+        o (B, L, H, Dv) summed over scans, last states (D, B, H, Dv, Dk).
+    """
+    if backend == 'recurrent':
+        return run_recurrent(q, k, v, log_decay, step_size, initial_state, order)
+    inputs = (q, k, v, log_decay, step_size, initial_state)
+    keep_states = torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in inputs)
+    o, state, _ = chunked_op(*inputs, order, chunk_size or DEFAULT_CHUNK_SIZE, keep_states)
+    return o, state
+
+
+def run_recurrent(q, k, v, log_decay, step_size, initial_state, order):
+    scans, length = order.shape
+    batch, _, heads, v_dim = v.shape
+    dtype = compute_dtype(q, k, v, log_decay, step_size)
     with torch.autocast(q.device.type, enabled=False):
+        def ordered(x):    # (B, L, ...) -> (D*B, L, ...)
+            x = x.to(dtype).index_select(1, order.flatten()).unflatten(1, (scans, length))
+            return x.transpose(0, 1).flatten(0, 1)
+
+        def gates(x):    # (D, B, L, H) -> (D*B, L, H)
+            return torch.cat([scan.to(dtype).index_select(1, tokens) for scan, tokens in zip(x, order)])
+
         if initial_state is None:
-            initial_state = v.new_zeros(v.shape[0], v.shape[2], v.shape[3], k.shape[3], dtype=dtype)
-        inputs = [x.to(dtype) for x in (q, k, v, log_decay, step_size, initial_state)]
-        if backend == 'recurrent':
-            o, state = recurrent(*inputs)
-        else:
-            o, state = chunked(*inputs, chunk_size)
-        o = o.to(v.dtype)
-    return (o, state) if return_state else o
-
-
-def compute_dtype(*tensors):
-    """float64 if any tensor is, else float32."""
-    return torch.float64 if any(x is not None and x.dtype == torch.float64 for x in tensors) else torch.float32
-
-
-def check(q, k, v, log_decay, step_size, initial_state, chunk_size, backend):
-    if backend in MISSING_BACKENDS:
-        raise ValueError(f'backend {backend!r} is not part of this version; {BACKENDS} work')
-    if backend not in BACKENDS:
-        raise ValueError(f'backend must be one of {BACKENDS}, got {backend!r}')
+            initial_state = v.new_zeros(scans, batch, heads, v_dim, k.shape[-1])
+        o, state = recurrent(ordered(q), ordered(k), ordered(v), gates(log_decay), gates(step_size),
+                             initial_state.to(dtype).flatten(0, 1))
+        o = o.unflatten(0, (scans, batch)).transpose(0, 1).flatten(1, 2)    # (B, D*L, H, Dv)
+        o = torch.zeros_like(o[:, :length]).index_add(1, order.flatten(), o)
+    return o.to(v.dtype), state.unflatten(0, (scans, batch))

@@ -1,27 +1,51 @@
-"""State evolution over images: the sum of scans along several directions."""
+"""State evolution over images: the sum of scans along several directions (the paper's 2D scanning)."""
 import torch
 
-from .api import state_evolution
+from .api import run_scans
+from .checks import check_inputs
 
 DIRECTIONS = ('forward', 'backward', 'downward', 'upward')
 
 
 def state_evolution_2d(q, k, v, log_decay, step_size, height, width, *, directions=DIRECTIONS, backend='auto',
                        chunk_size=None):
-    """Sum of `state_evolution` along several directions of an image with L = height * width pixels, row by row."""
-    if height * width != q.shape[1]:
-        raise ValueError(f'height * width must equal L = {q.shape[1]}, got {height} * {width}')
+    """Sum over directions of `state_evolution` along an image, whose L = height * width pixels come row by row.
+
+    'forward' reads the rows from the top left on, 'downward' the columns from the top left on; 'backward' and 'upward'
+    are their reverses. Every tensor, the gates too, is indexed by pixel, not by place in a scan. Each direction starts
+    from a zero state.
+
+    Args:
+        q, k (B, L, H, Dk), v (B, L, H, Dv), chunk_size, backend: as in `state_evolution`.
+        log_decay, step_size: (B, L, H) for all directions alike, or (D, B, L, H), one per direction in their order.
+        directions: D names out of DIRECTIONS.
+
+    Returns:
+        o (B, L, H, Dv) in v's dtype.
+
+    Raises:
+        ValueError, TypeError: an argument has the wrong shape, dtype, device or name.
+    """
+    if isinstance(directions, str):
+        raise TypeError(f'directions must be a sequence of names, such as ({directions!r},), got {directions!r}')
+    if not directions:
+        raise ValueError(f'directions must name at least one of {DIRECTIONS}, got {directions!r}')
     for direction in directions:
         if direction not in DIRECTIONS:
             raise ValueError(f'directions must be among {DIRECTIONS}, got {direction!r}')
-    pixels = torch.arange(height * width, device=q.device).view(height, width)
-    orders = {'forward': pixels.flatten(), 'backward': pixels.flatten().flip(0),
-              'downward': pixels.T.flatten(), 'upward': pixels.T.flatten().flip(0)}
-    batch, count = q.shape[0], len(directions)
+    scans = len(directions)
+    check_inputs(q, k, v, {'log_decay': log_decay, 'step_size': step_size}, chunk_size, backend, scans=scans)
+    if height < 1 or width < 1 or height * width != q.shape[1]:
+        raise ValueError(f'height * width must be L = {q.shape[1]}, got {height} * {width}')
 
-    def scan(x, stacked=False):
-        return torch.cat([(x[i] if stacked else x)[:, orders[d]] for i, d in enumerate(directions)])
+    order = scan_orders(height, width, directions, q.device)
+    log_decay, step_size = (gate.expand(scans, -1, -1, -1) for gate in (log_decay, step_size))
+    return run_scans(q, k, v, log_decay, step_size, None, order, chunk_size, backend)[0]
 
-    o = state_evolution(scan(q), scan(k), scan(v), scan(log_decay, log_decay.dim() == 4),
-                        scan(step_size, step_size.dim() == 4), backend=backend, chunk_size=chunk_size)
-    return sum(x[:, orders[d].argsort()] for x, d in zip(o.split(batch), directions))
+
+def scan_orders(height, width, directions, device=None):
+    """(D, L): the pixel, counted row by row, that each scan visits as its t-th."""
+    rows = torch.arange(height * width, device=device)
+    columns = rows.view(height, width).mT.flatten()
+    orders = {'forward': rows, 'backward': rows.flip(0), 'downward': columns, 'upward': columns.flip(0)}
+    return torch.stack([orders[direction] for direction in directions])

@@ -1,0 +1,48 @@
+"""Refuses what the operator cannot compute, before anything is computed. Looks at shapes, dtypes and devices only."""
+import torch
+
+BACKENDS = ('auto', 'recurrent', 'chunked')
+# Spoken for by the interface, not built yet.
+ABSENT_BACKENDS = ('numba', 'triton')
+MAX_DIM = 128
+
+
+def check_inputs(q, k, v, gates, chunk_size, backend, *, initial_state=None, scans=None):
+    """gates: name -> tensor (B, L, H), or (D, B, L, H) where `scans` gives D."""
+    if backend in ABSENT_BACKENDS:
+        raise ValueError(f'backend {backend!r} is not part of this version of state_evolution; {BACKENDS} work')
+    if backend not in BACKENDS:
+        raise ValueError(f'backend must be one of {BACKENDS}, got {backend!r}')
+    if chunk_size is not None and (not isinstance(chunk_size, int) or chunk_size < 1):
+        raise ValueError(f'chunk_size must be None or an integer >= 1, got {chunk_size!r}')
+
+    tensors = {'q': q, 'k': k, 'v': v, **gates}
+    if initial_state is not None:
+        tensors['initial_state'] = initial_state
+    for name, x in tensors.items():
+        if not isinstance(x, torch.Tensor):
+            raise TypeError(f'{name} must be a tensor, got {type(x).__name__}')
+        if not x.dtype.is_floating_point:
+            raise TypeError(f'{name} must be float16, bfloat16, float32 or float64, got {x.dtype}')
+        if x.device != q.device:
+            raise ValueError(f'all tensors must be on one device: q is on {q.device}, {name} on {x.device}')
+
+    if q.dim() != 4 or 0 in q.shape:
+        raise ValueError(f'q must be (B, L, H, Dk), none of them 0, got {tuple(q.shape)}')
+    batch, length, heads, q_dim = q.shape
+    if k.shape != q.shape:
+        raise ValueError(f'k must have the shape of q, {tuple(q.shape)}, got {tuple(k.shape)}')
+    if v.dim() != 4 or v.shape[:3] != q.shape[:3] or v.shape[3] == 0:
+        raise ValueError(f'v must be (B, L, H, Dv) = ({batch}, {length}, {heads}, Dv), got {tuple(v.shape)}')
+    v_dim = v.shape[3]
+    if q_dim > MAX_DIM or v_dim > MAX_DIM:
+        raise ValueError(f'Dk and Dv must be in 1..{MAX_DIM}, got q with Dk = {q_dim} and v with Dv = {v_dim}')
+    allowed = [(batch, length, heads)]
+    if scans is not None:
+        allowed.append((scans, batch, length, heads))
+    for name, gate in gates.items():
+        if tuple(gate.shape) not in allowed:
+            raise ValueError(f'{name} must be {" or ".join(map(str, allowed))}, got {tuple(gate.shape)}')
+    if initial_state is not None and tuple(initial_state.shape) != (batch, heads, v_dim, q_dim):
+        raise ValueError(f'initial_state must be (B, H, Dv, Dk) = {(batch, heads, v_dim, q_dim)}, '
+                         f'got {tuple(initial_state.shape)}')

@@ -1,0 +1,36 @@
+"""One FLOP formula for the operator, for torch's FlopCounterMode and for mmengine; both count unknown operators as 0.
+
+It counts the definition, not the body that runs: per token, head and scan the prediction k S^T, the update u^T k and
+the reading q S^T are Dk * Dv multiply-adds each. FlopCounterMode finds the same number in the `recurrent` backend, and
+models compare by what they compute rather than by how. The backward pass is two such products for each.
+"""
+from math import prod
+
+import torch
+from torch.utils.flop_counter import register_flop_formula
+
+from . import chunked_op  # registers the operators that are counted here
+
+
+def multiply_adds(q_shape, v_shape, scans):
+    """q (B, L, H, Dk) and v (B, L, H, Dv) visited `scans` times."""
+    return 3 * scans * prod(q_shape) * v_shape[-1]
+
+
+@register_flop_formula(torch.ops.state_evolution.chunked)
+def forward_flops(q_shape, k_shape, v_shape, gate_shape, *args, out_shape=None, **kwargs):
+    return 2 * multiply_adds(q_shape, v_shape, gate_shape[0])
+
+
+@register_flop_formula(torch.ops.state_evolution.chunked_backward)
+def backward_flops(q_shape, k_shape, v_shape, gate_shape, *args, out_shape=None, **kwargs):
+    return 4 * multiply_adds(q_shape, v_shape, gate_shape[0])
+
+
+def mmengine_handle(inputs, outputs):
+    """For mmengine's FlopAnalyzer, which counts multiply-adds: `.set_op_handle(**MMENGINE_HANDLES)`."""
+    q, _, v, gate = (value.type().sizes() for value in inputs[:4])
+    return multiply_adds(q, v, gate[0])
+
+
+MMENGINE_HANDLES = {'state_evolution::chunked': mmengine_handle}
