@@ -1,0 +1,114 @@
+"""Every shipped option file: parses, passes the check, builds its network, losses and optimizer, and agrees with its twins."""
+import itertools
+import re
+import sys
+from pathlib import Path
+
+import diffrwkvir_arch  # noqa: F401
+import pytest
+import torch
+import yaml
+from basicsr.archs import build_network
+from basicsr.losses import build_loss
+from basicsr.utils.registry import METRIC_REGISTRY, MODEL_REGISTRY
+
+OPTIONS = Path(__file__).parent.parent / 'options'
+FILES = sorted(OPTIONS.glob('*.yml'))
+TESTS = [path for path in FILES if path.stem.startswith('test_')]
+
+
+def load(path):
+    return yaml.safe_load(path.read_text(encoding='utf-8'))
+
+
+def parameters(opt):
+    return sum(p.numel() for p in build_network(dict(opt['network_g'])).parameters())
+
+
+@pytest.mark.parametrize('path', FILES, ids=lambda path: path.stem)
+def test_every_option_file_passes_the_check_and_builds(path, tmp_path, monkeypatch):
+    from basicsr import test as basicsr_test
+    from basicsr import train as basicsr_train
+    is_train = path.stem.startswith('train_')
+    opt = load(path)
+    # What the check wants to find: the datasets, and stage 1 before stage 2.
+    for dataset in opt['datasets'].values():
+        for key in ('dataroot_gt', 'dataroot_lq'):
+            (tmp_path / dataset[key]).mkdir(parents=True, exist_ok=True)
+    weights = opt['path'].get('pretrain_network_s1') or opt['path'].get('pretrain_network_g')
+    if weights:
+        (tmp_path / weights).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / weights).touch()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, 'argv', ['basicsr', '-opt', str(path)])
+    opt, _ = (basicsr_train if is_train else basicsr_test).parse_options(str(tmp_path), is_train)
+    assert opt['name'] == path.stem
+    assert MODEL_REGISTRY.get(opt['model_type'])
+    network = build_network(opt['network_g'])
+    for metric in opt['val']['metrics'].values():
+        assert metric['type'] in METRIC_REGISTRY
+        assert metric['crop_border'] == opt['scale'] and metric['test_y_channel'] is True
+    if is_train:
+        for loss in ('pixel_opt', 'kd_opt'):
+            if loss in opt['train']:
+                build_loss(opt['train'][loss])
+        optimizer = dict(opt['train']['optim_g'])
+        getattr(torch.optim, optimizer.pop('type'))(network.parameters(), **optimizer)
+
+
+@pytest.mark.parametrize('kind, first, second', [
+    (kind, *pair) for kind in ('train_DiffRWKVIR_S1', 'train_DiffRWKVIR_S2', 'train_SwinIR', 'test_DiffRWKVIR_S2',
+                               'test_SwinIR') for pair in itertools.combinations((2, 3, 4), 2)])
+def test_files_of_two_scales_differ_in_the_scale_alone(kind, first, second):
+    texts = [(OPTIONS / f'{kind}_x{scale}.yml').read_text(encoding='utf-8') for scale in (first, second)]
+    general = [re.sub(rf'(x|scale: &scale ){scale}\b|\bbicx{scale}', r'\1N', text)
+               .replace(f'bicx{scale}', 'bicxN').replace(f'gt_size: {48 * scale} ', 'gt_size: 48N ')
+               for text, scale in zip(texts, (first, second))]
+    assert general[0] == general[1]
+
+
+@pytest.mark.parametrize('scale', [2, 3, 4])
+def test_swapping_network_g_turns_our_training_into_swinirs(scale):
+    ours, swinir = (load(OPTIONS / f'train_{name}_x{scale}.yml') for name in ('DiffRWKVIR_S1', 'SwinIR'))
+    for key in ('datasets', 'train', 'val', 'logger', 'path', 'scale'):
+        assert ours[key] == swinir[key]
+
+
+@pytest.mark.parametrize('scale', [2, 3, 4])
+def test_the_recipe_is_the_papers(scale):
+    opt = load(OPTIONS / f'train_DiffRWKVIR_S2_x{scale}.yml')
+    train, data = opt['train'], opt['datasets']['train']
+    assert data['gt_size'] == 48 * scale and data['batch_size_per_gpu'] == 16
+    assert train['optim_g'] == {'type': 'Adam', 'lr': 1e-4, 'weight_decay': 0, 'betas': [0.9, 0.99]}
+    assert train['scheduler']['gamma'] == 0.1 and train['pixel_opt']['type'] == 'L1Loss'
+
+
+@pytest.mark.parametrize('path', TESTS, ids=lambda path: path.stem)
+def test_what_is_tested_is_what_was_trained(path):
+    test = load(path)
+    weights = test['path']['pretrain_network_g']
+    train = load(OPTIONS / f'{Path(weights).parts[1]}.yml')
+    assert test['network_g'] == train['network_g'] and test['scale'] == train['scale']
+
+
+@pytest.mark.parametrize('path', [path for path in FILES if 'train_' in path.stem and '_S2_' in path.stem],
+                         ids=lambda path: path.stem)
+def test_stage_two_continues_the_network_of_its_stage_one(path):
+    stage2 = load(path)
+    stage1 = load(OPTIONS / f'{Path(stage2["path"]["pretrain_network_s1"]).parts[1]}.yml')
+    own = {'type', 'steps'}
+    assert {k: v for k, v in stage2['network_g'].items() if k not in own} == \
+        {k: v for k, v in stage1['network_g'].items() if k not in own}
+
+
+@pytest.mark.parametrize('scale', [2, 3, 4])
+def test_the_five_benchmarks_are_tested(scale):
+    for name in ('DiffRWKVIR_S2', 'SwinIR'):
+        datasets = load(OPTIONS / f'test_{name}_x{scale}.yml')['datasets']
+        assert [d['name'] for d in datasets.values()] == ['Set5', 'Set14', 'BSD100', 'Urban100', 'Manga109']
+
+
+def test_sizes_are_what_their_names_say():
+    assert 10.5e6 < parameters(load(OPTIONS / 'train_DiffRWKVIR_S2_x4.yml')) < 11.5e6
+    assert parameters(load(OPTIONS / 'train_DiffRWKVIR-light_S2_x4.yml')) < 1e6
+    assert parameters(load(OPTIONS / 'train_DiffRWKVIR-tiny_S2_demo.yml')) < 0.3e6

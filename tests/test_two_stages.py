@@ -1,0 +1,252 @@
+"""Both stages through BasicSR's own pipelines: hand-over, teacher, checkpoints, LQ-only test, two processes as one."""
+import subprocess
+import sys
+from pathlib import Path
+
+import diffrwkvir_arch  # noqa: F401
+import numpy as np
+import pytest
+import torch
+import yaml
+from basicsr.models import build_model
+from basicsr.utils.registry import ARCH_REGISTRY
+from diffrwkvir_arch import cli
+from diffrwkvir_arch.errors import InputError
+from diffrwkvir_arch.tools.pairs import write_pairs
+
+NETWORK = dict(scale=4, dim=16, groups=1, blocks=1, head_dim=4, prior_dim=16, encoder_dim=8, upsampler='direct')
+
+
+def options(stage, root, iterations=4, **train):
+    """A small option file of one stage as a dict, on the pairs below root/data."""
+    pairs = {'type': 'PairedImageDataset', 'dataroot_gt': str(root / 'data/GT'), 'dataroot_lq': str(root / 'data/LQ'),
+             'io_backend': {'type': 'disk'}}
+    opt = {
+        'name': f'stage{stage}', 'model_type': f'DiffRWKVIRS{stage}Model', 'scale': 4, 'num_gpu': 0, 'manual_seed': 0,
+        'datasets': {
+            'train': {'name': 'train', **pairs, 'gt_size': 32, 'use_hflip': True, 'use_rot': True,
+                      'num_worker_per_gpu': 0, 'batch_size_per_gpu': 2, 'dataset_enlarge_ratio': 4},
+            'val': {'name': 'val', **pairs}},
+        'network_g': {'type': f'DiffRWKVIRS{stage}', **NETWORK},
+        'path': {'pretrain_network_g': None, 'strict_load_g': True, 'resume_state': None},
+        'train': {'ema_decay': 0.9, 'optim_g': {'type': 'Adam', 'lr': 1e-3, 'betas': [0.9, 0.99]},
+                  'scheduler': {'type': 'MultiStepLR', 'milestones': [1000], 'gamma': 0.1},
+                  'total_iter': iterations, 'warmup_iter': -1, 'pixel_opt': {'type': 'L1Loss'}, **train},
+        'val': {'val_freq': 1000, 'save_img': False, 'metrics': {
+            'psnr': {'type': 'calculate_psnr', 'crop_border': 4, 'test_y_channel': True}}},
+        'logger': {'print_freq': 1, 'save_checkpoint_freq': 2, 'use_tb_logger': True},
+    }
+    if stage == 2:
+        opt['path']['pretrain_network_s1'] = 'experiments/stage1/models/net_g_latest.pth'
+        opt['train'].setdefault('kd_opt', {'type': 'KDL1Loss', 'loss_weight': 0.1})
+    return opt
+
+
+def basicsr(verb, opt, root, *flags):
+    """Runs a verb in this process from the folder root; -> exit code."""
+    path = root / f'{verb}_{opt["name"]}.yml'
+    path.write_text(yaml.safe_dump(opt), encoding='utf-8')
+    return cli.main([verb, '-opt', str(path), *flags])
+
+
+def weights(root, stage, key='params', label='latest'):
+    return torch.load(root / f'experiments/stage{stage}/models/net_g_{label}.pth')[key]
+
+
+@pytest.fixture(scope='module')
+def trained(tmp_path_factory):
+    """A folder in which both stages were trained for four iterations."""
+    root = tmp_path_factory.mktemp('two stages')
+    rng = np.random.default_rng(0)
+    # Smooth pictures: what a few iterations can learn something from.
+    images = {name: np.kron(rng.integers(0, 255, (6, 6, 3)), np.ones((8, 8, 1))).astype(np.uint8) for name in 'abc'}
+    write_pairs(images, root / 'data', 4)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(root)
+        for stage in (1, 2):
+            assert not basicsr('train', options(stage, root), root)
+    return root
+
+
+@pytest.fixture
+def root(trained, monkeypatch):
+    monkeypatch.chdir(trained)
+    return trained
+
+
+def run_model(opt, is_train=True):
+    """A model of the option dict, as the pipelines build it."""
+    opt = {**opt, 'is_train': is_train, 'dist': False, 'rank': 0, 'world_size': 1}
+    opt['path'] = {**opt['path'], 'models': 'unused', 'training_states': 'unused'}
+    for dataset in opt['datasets'].values():
+        dataset.setdefault('phase', 'train')
+    return build_model(opt)
+
+
+def batch(n=2):
+    torch.manual_seed(5)
+    return {'lq': torch.rand(n, 3, 8, 8), 'gt': torch.rand(n, 3, 32, 32), 'lq_path': ['x'] * n}
+
+
+def test_both_stages_leave_checkpoints_states_log_and_tensorboard(root):
+    for stage in (1, 2):
+        folder = root / f'experiments/stage{stage}'
+        assert {p.name for p in (folder / 'models').iterdir()} == {'net_g_2.pth', 'net_g_4.pth', 'net_g_latest.pth'}
+        assert {p.name for p in (folder / 'training_states').iterdir()} == {'2.state', '4.state'}
+        assert list(folder.glob('train_*.log'))
+        assert list((root / f'tb_logger/stage{stage}').iterdir())
+
+
+def test_every_log_line_of_stage_two_names_both_losses(root):
+    log = next((root / 'experiments/stage2').glob('train_*.log')).read_text()
+    lines = [line for line in log.splitlines() if 'iter:' in line and '[epoch' in line]
+    assert len(lines) == 4 and all('l_pix' in line and 'l_kd' in line for line in lines)
+
+
+def test_the_teacher_is_not_saved_with_the_network(root):
+    keys = weights(root, 2).keys()
+    assert keys == ARCH_REGISTRY.get('DiffRWKVIRS2')(**NETWORK).state_dict().keys()
+    assert {key.split('.')[0] for key in keys} == {'condition', 'diffusion', 'restorer'}
+
+
+def test_ema_weights_lag_behind_the_trained_ones(root):
+    for stage in (1, 2):
+        plain, average = weights(root, stage), weights(root, stage, 'params_ema')
+        assert plain.keys() == average.keys()
+        assert any(not torch.equal(plain[key], average[key]) for key in plain)
+
+
+def test_stage_two_starts_from_stage_ones_restorer_and_teacher(root):
+    model = run_model(options(2, root))
+    stage1 = weights(root, 1, 'params_ema')
+    for part, prefix in ((model.net_g.restorer, 'restorer.'), (model.net_g_ema.restorer, 'restorer.'),
+                         (model.teacher, 'encoder.')):
+        for name, value in part.state_dict().items():
+            assert torch.equal(value, stage1[prefix + name])
+
+
+def test_the_teacher_is_frozen_and_in_eval_mode(root):
+    model = run_model(options(2, root))
+    before = {k: v.clone() for k, v in model.teacher.state_dict().items()}
+    model.feed_data(batch())
+    model.optimize_parameters(1)
+    assert not model.teacher.training and not any(p.requires_grad for p in model.teacher.parameters())
+    assert all(torch.equal(v, before[k]) for k, v in model.teacher.state_dict().items())
+    assert set(model.log_dict) == {'l_pix', 'l_kd'}
+
+
+def test_distillation_draws_the_prior_to_the_teachers(root):
+    opt = options(2, root, pixel_opt={'type': 'L1Loss', 'loss_weight': 0.0})
+    model = run_model(opt)
+    model.feed_data(batch())
+    losses = []
+    for step in range(1, 41):
+        model.optimize_parameters(step)
+        losses.append(model.log_dict['l_kd'])
+    assert np.mean(losses[-5:]) < 0.5 * np.mean(losses[:5])
+
+
+def test_stage_two_without_stage_one_names_the_command_that_makes_it(root, capsys):
+    opt = options(2, root)
+    opt['name'] = 'orphan'
+    opt['path']['pretrain_network_s1'] = 'experiments/train_DiffRWKVIR_S1_x4/models/net_g_latest.pth'
+    assert basicsr('train', opt, root) == 2
+    error = capsys.readouterr().err
+    assert 'basicsr train -opt options/train_DiffRWKVIR_S1_x4.yml' in error and 'Traceback' not in error
+    assert not (root / 'experiments/orphan').exists()
+
+
+def test_stage_one_of_another_width_is_refused_in_one_line(root, capsys):
+    opt = options(2, root)
+    opt['name'] = 'wider'
+    opt['network_g']['dim'] = 24
+    assert basicsr('train', opt, root) == 2
+    assert 'net_g_latest.pth' in capsys.readouterr().err
+
+
+def test_stage_two_tests_lq_images_without_gt(root):
+    opt = options(2, root)
+    del opt['train'], opt['logger'], opt['path']['pretrain_network_s1']
+    opt['name'] = 'lq_only'
+    opt['datasets'] = {'test': {'name': 'own', 'type': 'SingleImageDataset', 'dataroot_lq': str(root / 'data/LQ'),
+                                'io_backend': {'type': 'disk'}}}
+    opt['path'] |= {'pretrain_network_g': 'experiments/stage2/models/net_g_latest.pth', 'param_key_g': 'params_ema'}
+    opt['val'] |= {'save_img': True, 'suffix': None}
+    assert not basicsr('test', opt, root)
+    assert len(list((root / 'results/lq_only/visualization/own').glob('*.png'))) == 3
+
+
+def test_stage_one_without_gt_says_what_to_use(root):
+    model = run_model(options(1, root))
+    with pytest.raises(InputError, match='PairedImageDataset'):
+        model.feed_data({'lq': torch.rand(1, 3, 8, 8)})
+
+
+def test_resuming_continues_with_the_saved_weights_and_optimizer(root):
+    opt = options(1, root, iterations=6)
+    opt['name'] = 'resumed'
+    assert not basicsr('train', {**opt, 'train': {**opt['train'], 'total_iter': 4}}, root)
+    assert not basicsr('train', opt, root, '--auto_resume')
+    folder = root / 'experiments/resumed'
+    assert (folder / 'models/net_g_6.pth').is_file()
+    logs = ''.join(path.read_text() for path in folder.glob('train_*.log'))
+    assert 'Resuming training from epoch' in logs and 'iter: 4' in logs
+
+
+@pytest.mark.parametrize('where', ['loss', 'gradient'])
+def test_a_loss_or_gradient_that_is_not_finite_stops_before_the_weights_change(root, where):
+    model = run_model(options(1, root))
+    before = {k: v.clone() for k, v in model.net_g.state_dict().items()}
+    data = batch()
+    if where == 'loss':
+        data['gt'][0, 0, 0, 0] = float('nan')
+    else:
+        model.net_g.restorer.conv.weight.register_hook(lambda grad: grad * float('inf'))
+    model.feed_data(data)
+    with pytest.raises(InputError, match=r'l_pix is nan at iteration 7' if where == 'loss' else r'gradient norm is'):
+        model.optimize_parameters(7)
+    assert all(torch.equal(v, before[k]) for k, v in model.net_g.state_dict().items())
+
+
+def test_bf16_training_takes_a_finite_step(root):
+    model = run_model(options(2, root, amp='bf16'))
+    model.feed_data(batch())
+    model.optimize_parameters(1)
+    assert all(np.isfinite(value) for value in model.log_dict.values())
+    with pytest.raises(InputError, match='train.amp'):
+        run_model(options(2, root, amp='fp17'))
+
+
+def test_gradients_are_clipped_to_the_wanted_norm(root):
+    model = run_model(options(1, root, clip_grad_norm=1e-3))
+    model.feed_data(batch())
+    model.optimize_parameters(1)
+    norm = torch.stack([p.grad.norm() for p in model.net_g.parameters()]).norm()
+    assert norm <= 1.001e-3
+
+
+def test_a_network_with_windows_tests_any_size(root):
+    opt = options(1, root)
+    opt |= {'model_type': 'RestorationModel', 'network_g': {
+        'type': 'SwinIR', 'upscale': 4, 'img_size': 8, 'window_size': 4, 'depths': [1], 'embed_dim': 12,
+        'num_heads': [2], 'mlp_ratio': 2, 'upsampler': 'pixelshuffledirect', 'img_range': 1.}}
+    model = run_model(opt)
+    for size in ((5, 7), (1, 2)):
+        model.feed_data({'lq': torch.rand(1, 3, *size)})
+        model.test()
+        assert model.output.shape == (1, 3, 4 * size[0], 4 * size[1])
+
+
+def test_two_processes_train_as_one_does(root, tmp_path):
+    """Half the batch each, gradients averaged: the weights after two steps are those of one process."""
+    script = Path(__file__).parent / 'train_two_steps.py'
+    for workers in (1, 2):
+        subprocess.run([sys.executable, '-m', 'torch.distributed.run', '--standalone', f'--nproc_per_node={workers}',
+                        str(script), str(tmp_path / f'{workers}.pth')], check=True, capture_output=True, cwd=root)
+    one, two = (torch.load(tmp_path / f'{workers}.pth') for workers in (1, 2))
+    start = weights(root, 1, 'params_ema')
+    moved = 0
+    for key in one:
+        torch.testing.assert_close(two[key], one[key], atol=2e-6, rtol=1e-4)
+        moved += key.startswith('restorer.') and not torch.equal(one[key], start[key])
+    assert moved > 10
