@@ -1,0 +1,18 @@
+"""DiffRWKVIR as a plugin of BasicSR: `import diffrwkvir_arch` mends BasicSR 1.4.2 and fills its registries."""
+import sys
+
+from diffrwkvir_arch import cli
+
+__version__ = '0.1.0'
+
+
+def join_basicsr():
+    """Applies every work-around of `toolbox`, then registers networks, losses, metrics, datasets and models."""
+    from diffrwkvir_arch import toolbox
+    toolbox.mend()
+    from diffrwkvir_arch import archs, data, losses, metrics, models  # noqa: F401
+
+
+# torch and BasicSR take seconds to import; `basicsr -h` should answer at once.
+if not cli.asks_for_help(sys.orig_argv):
+    join_basicsr()

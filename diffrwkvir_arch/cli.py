@@ -1,0 +1,165 @@
+"""The `basicsr` command: runs BasicSR's pipelines, with this plugin, in the current directory.
+
+Nothing heavy is imported before a verb runs, so that `basicsr -h` answers at once.
+"""
+import contextlib
+import errno
+import importlib
+import os
+import sys
+import time
+from importlib import metadata
+
+from diffrwkvir_arch.errors import InputError, did_you_mean
+from diffrwkvir_arch.toolbox.arguments import drop_local_rank, option_arguments
+
+USAGE_ERROR = 2
+INTERRUPTED = 130
+
+TRAIN_EXAMPLES = """examples:
+  basicsr train -opt options/train_DiffRWKVIR_S1_x4.yml
+  basicsr train -opt options/train_DiffRWKVIR_S1_x4.yml --auto_resume
+  basicsr train -opt my.yml --force_yml train:total_iter=1000 datasets:train:batch_size_per_gpu=4
+  torchrun --nproc_per_node 2 -m diffrwkvir_arch train -opt my.yml --launcher pytorch
+
+Writes experiments/NAME in the current directory; an earlier run of that name is archived beside it, unless resumed.
+Ctrl-C finishes the iteration and saves; once more stops at once."""
+
+TEST_EXAMPLES = """examples:
+  basicsr test -opt options/test_DiffRWKVIR_S2_x4.yml
+  basicsr test -opt my.yml --force_yml path:pretrain_network_g=net_g_latest.pth
+
+Writes results/NAME in the current directory."""
+
+
+def train(arguments):
+    """Trains the network of an option file."""
+    parser = option_arguments('basicsr train', train.__doc__, TRAIN_EXAMPLES)
+    parser.parse_args(arguments)
+    from basicsr.train import train_pipeline
+
+    from diffrwkvir_arch.toolbox.stopping import stop_request
+    with stop_request.on_signals():
+        run_pipeline(train_pipeline, 'train', arguments)
+    if stop_request.requested_at is not None:
+        raise KeyboardInterrupt('training had reached its end and is saved; its last validation was cut short')
+
+
+def test(arguments):
+    """Tests a network on the datasets of an option file."""
+    parser = option_arguments('basicsr test', test.__doc__, TEST_EXAMPLES)
+    parser.parse_args(arguments)
+    from basicsr.test import test_pipeline
+    run_pipeline(test_pipeline, 'test', arguments)
+
+
+def demo(arguments):
+    """Shows training and testing on a few small images, in a minute or so."""
+    return importlib.import_module('diffrwkvir_arch.tools.demo').main(arguments)
+
+
+VERBS = {'train': train, 'test': test, 'demo': demo}
+
+
+def run_pipeline(pipeline, verb, arguments):
+    """Runs one of BasicSR's pipelines, which read sys.argv, with results in the current directory."""
+    before = sys.argv
+    sys.argv = [f'basicsr {verb}', *arguments]
+    try:
+        pipeline(os.getcwd())
+    finally:
+        sys.argv = before
+    import torch.distributed
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+
+
+def asks_for_help(command):
+    """Whether a process was started only to be told about the command.
+
+    Args:
+        command (list[str]): sys.orig_argv, with the interpreter first.
+    """
+    for position, argument in enumerate(command[1:], start=1):
+        is_command = os.path.basename(argument) in ('basicsr', 'basicsr.exe', 'basicsr-script.py')
+        if is_command or command[position - 1:position + 1] == ['-m', 'diffrwkvir_arch']:
+            rest = drop_local_rank(command[position + 1:])
+            return not rest or rest[0] in ('-h', '--help', '--version') or (
+                rest[0] in ('train', 'test') and not {'-h', '--help'}.isdisjoint(rest[1:]))
+    return False
+
+
+def describe():
+    """The text of `basicsr -h`."""
+    verbs = '\n'.join(f'  {name:8}{verb.__doc__.splitlines()[0]}' for name, verb in VERBS.items())
+    return f'usage: basicsr VERB ...\n\n{verbs}\n\nbasicsr VERB -h tells more about one; --version shows versions.'
+
+
+def versions():
+    """One line with the versions that matter in a bug report."""
+    found = []
+    for package in ('diffrwkvir', 'basicsr', 'torch'):
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            found.append(f'{package} {metadata.version(package)}')
+    return ', '.join([*found, f'python {sys.version.split()[0]}'])
+
+
+def main(argv=None):
+    """Runs a verb.
+
+    Args:
+        argv (list[str] | None): Verb and arguments; those of the process by default.
+
+    Returns:
+        int: 0; 2 for what the user can put right, told in one line; 130 after Ctrl-C.
+    """
+    arguments = drop_local_rank(sys.argv[1:] if argv is None else argv)
+    try:
+        if not arguments or arguments[0] in ('-h', '--help'):
+            print(describe(), flush=True)
+            return 0
+        if arguments[0] == '--version':
+            print(versions(), flush=True)
+            return 0
+        verb, *rest = arguments
+        if verb not in VERBS:
+            raise InputError(f"unknown verb '{verb}'{did_you_mean(verb, VERBS)}; verbs are {', '.join(VERBS)}")
+        return VERBS[verb](rest) or 0
+    except InputError as error:
+        return complain(error, last_line(error), arguments)
+    except BrokenPipeError as error:
+        # Nobody reads stdout any more; Python would complain once more when it closes it.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return complain(error, 'the output was closed before all of it was written', arguments)
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        return complain(error, f'no space left on device{f" for {error.filename}" if error.filename else ""}', arguments)
+    except KeyboardInterrupt as interrupt:
+        if is_first_rank():
+            print(f'basicsr: {interrupt or "interrupted"}', file=sys.stderr, flush=True)
+        return INTERRUPTED
+
+
+def last_line(error):
+    """An InputError's message. From a DataLoader's worker it comes wrapped in that process's traceback."""
+    line = str(error).strip().splitlines()[-1]
+    return line.rpartition('InputError: ')[2]
+
+
+def is_first_rank():
+    """Whether this process is the one that speaks for all that torchrun started."""
+    return os.environ.get('RANK', '0') == '0'
+
+
+def complain(error, message, arguments):
+    """Prints one line, and with --debug the traceback before it; returns the exit code."""
+    if '--debug' in arguments:
+        import traceback
+        traceback.print_exception(error)
+    if not is_first_rank():
+        # Where rank 0 fails too, torchrun ends this process before it repeats what rank 0 has said.
+        time.sleep(3)
+    with contextlib.suppress(OSError):
+        print(f'basicsr: error: {message}', file=sys.stderr, flush=True)
+    return USAGE_ERROR

@@ -1,0 +1,64 @@
+"""Image files to arrays: the one place where bytes become RGB floats in [0, 1]."""
+import cv2
+import numpy as np
+
+from diffrwkvir_arch.errors import InputError
+
+EXTENSIONS = ('.png', '.jpg', '.jpeg', '.bmp', '.tif', '.tiff', '.webp', '.ppm', '.pgm', '.pbm', '.jp2')
+
+# The highest value of each kind of pixel.
+WHITE = {np.dtype(np.uint8): 255., np.dtype(np.uint16): 65535., np.dtype(np.float32): 1.}
+
+
+def decode_image(content, name):
+    """Decodes an image file.
+
+    Grey becomes RGB, 16 bits keep their precision, the alpha channel is dropped, a photo is turned as its EXIF says.
+
+    Args:
+        content (bytes): The file.
+        name (str): What to call it in an error message.
+
+    Returns:
+        numpy.ndarray: (H, W, 3) RGB float32 in [0, 1].
+    """
+    if not content:
+        raise InputError(f'{name}: the image file is empty (0 bytes)')
+    image = None if is_cut_short(content) else decode(content)
+    if image is None:
+        raise InputError(f'{name}: not an image, or a damaged one; replace or remove it')
+    if image.dtype not in WHITE:
+        raise InputError(f'{name}: pixels of type {image.dtype} are not supported; convert it to 8 or 16 bits')
+    image = cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+    return image.astype(np.float32) / np.float32(WHITE[image.dtype])
+
+
+def decode(content):
+    """(H, W, 3) BGR in the file's depth, or None where OpenCV cannot read it."""
+    try:
+        return cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
+    except cv2.error:
+        return None
+
+
+def read_image(path):
+    """Reads an image from disk, see decode_image."""
+    try:
+        with open(path, 'rb') as file:
+            return decode_image(file.read(), path)
+    except OSError as error:
+        raise InputError(f'{path}: cannot be read: {error.strerror}') from None
+
+
+def is_cut_short(content):
+    """Whether a PNG or JPEG lacks its end marker; OpenCV fills what is missing of such a file with grey or black."""
+    if content.startswith(b'\x89PNG'):
+        return b'IEND' not in content[-64:] and b'IEND' not in content
+    if content.startswith(b'\xff\xd8'):
+        return b'\xff\xd9' not in content
+    return False
+
+
+def has_alpha(content):
+    """Whether a PNG stores opacity beside its colours (colour types 4 and 6 of its header)."""
+    return content.startswith(b'\x89PNG') and content[25:26] in (b'\x04', b'\x06')

@@ -1,0 +1,80 @@
+"""What image datasets share: folders or LMDBs that images are read from."""
+import os
+
+import numpy as np
+import torch
+from basicsr.utils import FileClient, get_root_logger
+from torch.utils.data import Dataset
+from torchvision.transforms.functional import normalize
+
+from diffrwkvir_arch.data.image_file import decode_image, has_alpha
+from diffrwkvir_arch.errors import InputError
+
+
+class ImageSource(Dataset):
+    """Reads images by path or LMDB key.
+
+    Args:
+        opt (dict): The dataset's options; dataroot_<side> for each side, and io_backend.
+        sides (list of str): Such as ['lq', 'gt'].
+    """
+
+    def __init__(self, opt, sides):
+        self.opt = opt
+        self.name = f"dataset '{opt.get('name', type(self).__name__)}'"
+        self.roots = {}
+        for side in sides:
+            root = opt.get(f'dataroot_{side}')
+            if not root:
+                raise InputError(f'{self.option(f"dataroot_{side}")} is missing')
+            if not os.path.isdir(root):
+                raise InputError(f'{self.option(f"dataroot_{side}")}: {root} is not a folder')
+            self.roots[side] = root
+        backend = dict(opt.get('io_backend') or {})
+        are_lmdb = [root.rstrip('/').endswith('.lmdb') for root in self.roots.values()]
+        self.backend_type = backend.pop('type', 'lmdb' if all(are_lmdb) else 'disk')
+        self.is_lmdb = self.backend_type == 'lmdb'
+        if self.is_lmdb and not all(are_lmdb):
+            raise InputError(f'{self.name}: io_backend type lmdb needs folders named NAME.lmdb, got '
+                             f'{" and ".join(self.roots.values())}')
+        if not self.is_lmdb and all(are_lmdb):
+            raise InputError(f'{self.name}: {" and ".join(self.roots.values())} are LMDBs; set io_backend: {{type: lmdb}}')
+        self.backend_options = backend
+        self.file_client = None
+        self.told_of_alpha = False
+
+    def option(self, key):
+        """An option of this dataset, as error messages name it."""
+        return f'{self.name}: {key}'
+
+    def path(self, side, name):
+        """What `read` takes: the path of a file, or its LMDB key."""
+        return name if self.is_lmdb else os.path.join(self.roots[side], name)
+
+    def read(self, path, side):
+        """One image as (H, W, 3) RGB float32 in [0, 1]."""
+        if self.file_client is None:
+            # Opened by the process that reads: LMDB does not survive a fork.
+            options = dict(self.backend_options)
+            if self.is_lmdb:
+                options.update(db_paths=list(self.roots.values()), client_keys=list(self.roots))
+            self.file_client = FileClient(self.backend_type, **options)
+        try:
+            content = bytes(self.file_client.get(path, side))
+        except OSError as error:
+            raise InputError(f'{self.name}: cannot read {path}: {error.strerror}') from None
+        if has_alpha(content) and not self.told_of_alpha:
+            self.told_of_alpha = True
+            get_root_logger().warning(f'{self.name}: {path} has an alpha channel; it is dropped, here and in others')
+        return decode_image(content, f'{self.roots[side]}: {path}' if self.is_lmdb else path)
+
+    def __getstate__(self):
+        return {**self.__dict__, 'file_client': None}
+
+
+def to_tensor(image, opt):
+    """(H, W, C) array -> (C, H, W) float32 tensor, normalised where opt has mean and std."""
+    tensor = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1), dtype=np.float32))
+    if opt.get('mean') is not None or opt.get('std') is not None:
+        normalize(tensor, opt.get('mean') or [0.] * len(tensor), opt.get('std') or [1.] * len(tensor), inplace=True)
+    return tensor

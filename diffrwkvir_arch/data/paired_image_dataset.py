@@ -1,0 +1,90 @@
+"""Pairs of LQ and GT images, as BasicSR's PairedImageDataset, with its faults mended."""
+from basicsr.data.transforms import augment, paired_random_crop
+from basicsr.utils import rgb2ycbcr
+from basicsr.utils.registry import DATASET_REGISTRY
+
+from diffrwkvir_arch.data.image_source import ImageSource, to_tensor
+from diffrwkvir_arch.data.pairing import list_images, list_keys, listed_names, pair_names, refuse_unpaired
+from diffrwkvir_arch.errors import InputError
+from diffrwkvir_arch.registration import register_instead
+
+
+@register_instead(DATASET_REGISTRY)
+class PairedImageDataset(ImageSource):
+    """LQ and GT images of a folder, a list or an LMDB, in the order of their names.
+
+    In training a random patch of either, flipped and turned; otherwise whole images.
+
+    Args:
+        opt (dict): As BasicSR's PairedImageDataset:
+            dataroot_gt, dataroot_lq (str): Folders of images, or LMDBs.
+            meta_info_file (str): Names of GT images, one a line; without it every image of the folder.
+            filename_tmpl (str): The LQ stem for a GT stem, such as '{}x4'. Default: '{}'.
+            io_backend (dict): {type: disk} or {type: lmdb}; by default the latter for folders named NAME.lmdb.
+            scale (int): GT pixels per LQ pixel and side. Default: 1.
+            phase (str): 'train', 'val' or 'test'.
+            gt_size (int): Side of a training patch, in GT pixels; without it whole images.
+            use_hflip, use_rot (bool): Augmentation. Default: False.
+            color (str): 'y' for the luma alone.
+            mean, std (list): Normalisation per channel.
+
+    Items: lq (3, h, w) and gt (3, scale*h, scale*w), RGB float32 in [0, 1]; lq_path, gt_path.
+    """
+
+    def __init__(self, opt):
+        super().__init__(opt, ['lq', 'gt'])
+        self.scale = opt.get('scale') or 1
+        template = opt.get('filename_tmpl') or '{}'
+        if self.is_lmdb:
+            gt_names, lq_names = (list_keys(self.roots[side], self.option(f'dataroot_{side}')) for side in ('gt', 'lq'))
+            template = '{}'
+        else:
+            lq_names = list_images(self.roots['lq'], self.option('dataroot_lq'))
+            gt_names = (
+                listed_names(opt['meta_info_file'], self.option('meta_info_file'))
+                if opt.get('meta_info_file') else list_images(self.roots['gt'], self.option('dataroot_gt')))
+        pairs, lq_left = pair_names(gt_names, lq_names, template, self.name)
+        if opt.get('meta_info_file'):
+            # The list chooses among the images of both folders.
+            lq_left = []
+        refuse_unpaired([gt for lq, gt in pairs if lq is None], lq_left, gt_names, lq_names, template, self.name)
+        self.paths = [{'lq_path': self.path('lq', lq), 'gt_path': self.path('gt', gt)} for lq, gt in pairs]
+
+    def __getitem__(self, index):
+        lq_path, gt_path = self.paths[index]['lq_path'], self.paths[index]['gt_path']
+        lq, gt = self.read(lq_path, 'lq'), self.read(gt_path, 'gt')
+        if self.opt['phase'] == 'train':
+            self.check_sizes(lq, gt, lq_path, gt_path, spare=0)
+            gt_size = self.opt.get('gt_size')
+            if gt_size:
+                if min(gt.shape[:2]) < gt_size:
+                    raise InputError(f'{gt_path}: {shown(gt)} is smaller than a patch of gt_size {gt_size}; lower gt_size or '
+                                     'remove the image')
+                gt, lq = paired_random_crop(gt, lq, gt_size, self.scale, gt_path)
+            gt, lq = augment([gt, lq], self.opt.get('use_hflip', False), self.opt.get('use_rot', False))
+        else:
+            self.check_sizes(lq, gt, lq_path, gt_path, spare=self.scale - 1)
+            gt = gt[:lq.shape[0] * self.scale, :lq.shape[1] * self.scale]
+        if self.opt.get('color') == 'y':
+            lq, gt = (rgb2ycbcr(image, y_only=True)[..., None] for image in (lq, gt))
+        return {
+            'lq': to_tensor(lq, self.opt),
+            'gt': to_tensor(gt, self.opt),
+            'lq_path': lq_path,
+            'gt_path': gt_path
+        }
+
+    def check_sizes(self, lq, gt, lq_path, gt_path, spare):
+        """GT must be `scale` times LQ, or up to `spare` pixels larger, which are cropped."""
+        for lq_side, gt_side in zip(lq.shape[:2], gt.shape[:2]):
+            if not 0 <= gt_side - lq_side * self.scale <= spare:
+                raise InputError(f'{self.name}: wrong scale or wrong pair: LQ {lq_path} is {shown(lq)}, GT {gt_path} is '
+                                 f'{shown(gt)}, not {self.scale} times as large')
+
+    def __len__(self):
+        return len(self.paths)
+
+
+def shown(image):
+    """An image's size as people write it, width first."""
+    return f'{image.shape[1]}x{image.shape[0]}'

@@ -1,0 +1,43 @@
+"""LQ images alone, as BasicSR's SingleImageDataset, with its faults mended."""
+from basicsr.utils import rgb2ycbcr
+from basicsr.utils.registry import DATASET_REGISTRY
+
+from diffrwkvir_arch.data.image_source import ImageSource, to_tensor
+from diffrwkvir_arch.data.pairing import list_images, list_keys, listed_names
+from diffrwkvir_arch.registration import register_instead
+
+
+@register_instead(DATASET_REGISTRY)
+class SingleImageDataset(ImageSource):
+    """LQ images of a folder, a list or an LMDB, in the order of their names, without ground truth.
+
+    Args:
+        opt (dict): As BasicSR's SingleImageDataset:
+            dataroot_lq (str): Folder of images, or LMDB.
+            meta_info_file (str): Names of images, one a line; without it every image of the folder.
+            io_backend (dict): {type: disk} or {type: lmdb}; by default the latter for folders named NAME.lmdb.
+            color (str): 'y' for the luma alone.
+            mean, std (list): Normalisation per channel.
+
+    Items: lq (3, h, w), RGB float32 in [0, 1]; lq_path.
+    """
+
+    def __init__(self, opt):
+        super().__init__(opt, ['lq'])
+        if self.is_lmdb:
+            names = list_keys(self.roots['lq'], self.option('dataroot_lq'))
+        elif opt.get('meta_info_file'):
+            names = listed_names(opt['meta_info_file'], self.option('meta_info_file'))
+        else:
+            names = list_images(self.roots['lq'], self.option('dataroot_lq'))
+        self.paths = [self.path('lq', name) for name in names]
+
+    def __getitem__(self, index):
+        path = self.paths[index]
+        lq = self.read(path, 'lq')
+        if self.opt.get('color') == 'y':
+            lq = rgb2ycbcr(lq, y_only=True)[..., None]
+        return {'lq': to_tensor(lq, self.opt), 'lq_path': path}
+
+    def __len__(self):
+        return len(self.paths)

@@ -1,0 +1,24 @@
+"""Every work-around for BasicSR 1.4.2, each with its reason; nowhere else does the plugin bend BasicSR.
+
+Each function named `mend_*` says which fault it mends: file and line in BasicSR 1.4.2, and the symptom. What it
+replaces stays reachable as the replacement's `.upstream`.
+"""
+
+_mended = False
+
+
+def mend():
+    """Applies every mend once; calling it again changes nothing."""
+    global _mended
+    if _mended:
+        return
+    # BasicSR cannot be imported before this one.
+    from diffrwkvir_arch.toolbox.imports import mend_imports
+    mend_imports()
+
+    from diffrwkvir_arch.toolbox import (checkpoints, distributed, images, lmdb_backend, loading, logs, options,
+                                         registries, resuming, stopping, training)
+    for part in (registries, options, distributed, loading, lmdb_backend, images, checkpoints, training, resuming,
+                 stopping, logs):
+        part.mend()
+    _mended = True

@@ -1,0 +1,48 @@
+"""The command-line arguments of BasicSR's training and testing, without importing torch."""
+import argparse
+
+
+def option_arguments(prog=None, description=None, epilog=None):
+    """The parser of BasicSR's own flags, as in utils/options.py:82-90.
+
+    Returns:
+        argparse.ArgumentParser: With -opt, --launcher, --auto_resume, --debug and --force_yml.
+    """
+    parser = argparse.ArgumentParser(
+        prog=prog, description=description, epilog=epilog, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('-opt', required=True, metavar='FILE', help='option file (YAML)')
+    parser.add_argument(
+        '--launcher', choices=['none', 'pytorch', 'slurm'], default='none', help='how several processes are started')
+    parser.add_argument(
+        '--auto_resume', action='store_true', help='go on from the newest usable training state of this experiment')
+    parser.add_argument(
+        '--debug', action='store_true', help='short run: validates and saves every 8 iterations, shows tracebacks')
+    parser.add_argument(
+        '--force_yml',
+        nargs='+',
+        default=None,
+        metavar='KEY=VALUE',
+        help='options that override the file, such as train:total_iter=1000 network_g:depths=[2,2]')
+    return parser
+
+
+def drop_local_rank(arguments):
+    """Removes `--local-rank=N`, `--local_rank N` and the like.
+
+    `python -m torch.distributed.launch` inserts them before all other arguments; torchrun and BasicSR take the rank
+    from the environment (BasicSR#626).
+
+    Args:
+        arguments (list[str]): As in `sys.argv[1:]`.
+
+    Returns:
+        list[str]: The others, in their order.
+    """
+    kept = []
+    rest = iter(arguments)
+    for argument in rest:
+        if argument in ('--local-rank', '--local_rank'):
+            next(rest, None)
+        elif not argument.startswith(('--local-rank=', '--local_rank=')):
+            kept.append(argument)
+    return kept

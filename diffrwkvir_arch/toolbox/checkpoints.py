@@ -1,0 +1,174 @@
+"""Weights to and from files."""
+import errno
+import io
+import os
+import pickle
+import time
+
+import torch
+from basicsr.models.base_model import BaseModel
+from basicsr.utils import get_root_logger
+from basicsr.utils.dist_util import master_only
+
+from diffrwkvir_arch.errors import InputError
+from diffrwkvir_arch.toolbox.patching import swap
+
+
+def mend():
+    """Applies the mends of this file."""
+    mend_saving()
+    mend_loading()
+
+
+def write_whole(content, path):
+    """Saves with torch.save so that `path` holds either the old file or the whole new one, never a part.
+
+    Args:
+        content: What torch.save takes.
+        path (str): Replaced at the end.
+    """
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    part = f'{path}.tmp'
+    for attempt in range(3):
+        try:
+            with open(part, 'wb') as file:
+                file.write(buffer.getbuffer())
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(part, path)
+            return
+        except OSError as error:
+            if os.path.exists(part):
+                os.remove(part)
+            # Network drives fail now and then; a full disk stays full.
+            if error.errno == errno.ENOSPC:
+                raise InputError(f'no space left on device for {path}; earlier files are kept, free some space and go '
+                                 'on with --auto_resume') from None
+            if attempt == 2:
+                raise InputError(f'cannot write {path}: {error.strerror}') from None
+            time.sleep(1)
+
+
+def mend_saving():
+    """Fault: models/base_model.py:228-245, a checkpoint is written in place, so a full disk or a kill leaves a truncated
+    file where a good one was; after three failures training goes on unsaved ('Just ignore it'), or, where the third
+    attempt succeeded, ends in 'logger referenced before assignment'.
+    Mend: written whole or not at all, and failing is an error.
+    """
+
+    @master_only
+    def save_network(self, net, net_label, current_iter, param_key='params'):
+        iteration = 'latest' if current_iter == -1 else current_iter
+        nets = net if isinstance(net, list) else [net]
+        keys = param_key if isinstance(param_key, list) else [param_key]
+        content = {}
+        for one, key in zip(nets, keys, strict=True):
+            weights = self.get_bare_model(one).state_dict()
+            content[key] = {name.removeprefix('module.'): tensor.cpu() for name, tensor in weights.items()}
+        write_whole(content, os.path.join(self.opt['path']['models'], f'{net_label}_{iteration}.pth'))
+
+    swap(BaseModel, 'save_network', save_network)
+
+
+def read_checkpoint(path, described='checkpoint'):
+    """Reads what torch.save wrote, on the CPU, tensors and plain values only.
+
+    Args:
+        path (str): The file.
+        described (str): What error messages call it, such as an option's name.
+    """
+    if not os.path.isfile(path):
+        raise InputError(f'{described}: {path} does not exist')
+    try:
+        return torch.load(path, map_location='cpu', weights_only=True)
+    except pickle.UnpicklingError as error:
+        if 'weights_only' not in str(error).lower():
+            raise InputError(f'{described}: {path} is damaged or no PyTorch file') from None
+        raise InputError(f'{described}: {path} holds Python objects beside tensors, which may run code when loaded; if you '
+                         'trust it, load it with torch.load(..., weights_only=False) and save its tensors alone') from None
+    except Exception as error:
+        raise InputError(f'{described}: {path} is damaged or no PyTorch file '
+                         f'({type(error).__name__}: {str(error).splitlines()[0] if str(error) else "unreadable"})') from None
+
+
+def find_weights(checkpoint, param_key):
+    """The state dict within a checkpoint.
+
+    Args:
+        checkpoint (dict): {'params': ..., 'params_ema': ...} as BasicSR saves, or a plain state dict.
+        param_key (str | None): The wanted entry; None for a plain state dict.
+
+    Returns:
+        tuple: The state dict and the key it was found under (None for the root); (None, None) where there is none.
+    """
+
+    if not isinstance(checkpoint, dict):
+        return None, None
+    for key in (param_key, None, 'params', 'params_ema', 'state_dict'):
+        found = checkpoint if key is None else checkpoint.get(key)
+        if isinstance(found, dict) and found and all(map(torch.is_tensor, found.values())):
+            return dict(found), key
+    return None, None
+
+
+def explain_misfit(wanted, found):
+    """What differs between a network's state dict and a file's, in a few words; empty where they fit."""
+
+    def some(names):
+        names = sorted(names)
+        return ', '.join(names[:3]) + (f' and {len(names) - 3} more' if len(names) > 3 else '')
+
+    missing, unexpected = wanted.keys() - found.keys(), found.keys() - wanted.keys()
+    sizes = [name for name in sorted(wanted.keys() & found.keys()) if wanted[name].shape != found[name].shape]
+    parts = []
+    if missing:
+        parts.append(f'lacks {some(missing)}')
+    if unexpected:
+        parts.append(f'has {some(unexpected)} instead')
+    if sizes:
+        example = sizes[0]
+        parts.append(f'differs in size, such as {example}: {tuple(found[example].shape)} in the file, '
+                     f'{tuple(wanted[example].shape)} in the network')
+    if not parts:
+        return ''
+    differing = missing | unexpected | set(sizes)
+    if len(differing) <= len(wanted) / 2:
+        at_the_end = all(any(word in name for word in ('upsampl', 'up.', 'upconv', 'conv_last', 'tail')) for name in differing)
+        parts.append('most of it fits: ' + ('another scale or upsampler? ' if at_the_end else 'other network options? ') +
+                     'strict_load: false takes what fits')
+    else:
+        parts.append('it looks like another network or other network options')
+    return '; '.join(parts)
+
+
+def mend_loading():
+    """Faults of models/base_model.py:276-303: a missing or truncated file ends in a traceback of the unpickler, a plain
+    state dict in KeyError: 'params' (BasicSR#253), another network's checkpoint in pages of keys.
+    Mend: one line that names the file, the network and the first keys that differ; plain state dicts are read.
+    `strict=False` works as before: it takes what fits and logs the rest.
+    """
+
+    def load_network(self, net, load_path, strict=True, param_key='params'):
+        logger = get_root_logger()
+        net = self.get_bare_model(net)
+        option = next((f'path.{key}' for key, value in self.opt['path'].items() if value == load_path), 'checkpoint')
+        checkpoint = read_checkpoint(load_path, option)
+        weights, found_key = find_weights(checkpoint, param_key)
+        if weights is None:
+            held = ', '.join(map(str, list(checkpoint)[:5])) if isinstance(checkpoint, dict) else type(checkpoint).__name__
+            raise InputError(f"{option}: {load_path} holds no weights under '{param_key}' (it holds: {held}); "
+                             'set param_key to the entry with the state dict')
+        if found_key != param_key:
+            logger.info(f"Loading: {load_path} has no '{param_key}', using '{found_key or 'its root'}'.")
+        logger.info(f'Loading {net.__class__.__name__} model from {load_path}, with param key: [{found_key}].')
+        weights = {name.removeprefix('module.'): tensor for name, tensor in weights.items()}
+        if strict:
+            misfit = explain_misfit(net.state_dict(), weights)
+            if misfit:
+                raise InputError(f'{option}: {load_path} does not fit {net.__class__.__name__}: it {misfit}')
+        else:
+            self._print_different_keys_loading(net, weights, strict)
+        net.load_state_dict(weights, strict=strict)
+
+    swap(BaseModel, 'load_network', load_network)

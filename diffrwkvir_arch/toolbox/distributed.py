@@ -1,0 +1,84 @@
+"""Several processes: torchrun, DistributedDataParallel, and machines without CUDA."""
+import datetime
+import os
+
+import torch
+import torch.distributed as dist
+from basicsr.models.base_model import BaseModel
+from basicsr.utils import dist_util
+from torch.nn.parallel import DataParallel, DistributedDataParallel
+
+from diffrwkvir_arch.errors import InputError
+from diffrwkvir_arch.toolbox.patching import swap
+
+# Rank 0 alone validates, and the others wait for it in a collective call. The default of 10 minutes (NCCL) is less than
+# a validation on large images may take.
+TIMEOUT = datetime.timedelta(hours=2)
+
+
+def mend():
+    """Applies the mends of this file."""
+    mend_start()
+    mend_wrapping()
+
+
+def agree(value):
+    """Rank 0's value, on all ranks; the value itself where there is one process."""
+    if not (dist.is_available() and dist.is_initialized()):
+        return value
+    box = [value]
+    dist.broadcast_object_list(box, src=0)
+    return box[0]
+
+
+def any_rank(flag, device):
+    """Whether the flag is set on any rank; every rank must call this at the same point."""
+    if not (dist.is_available() and dist.is_initialized()):
+        return flag
+    vote = torch.tensor(float(flag), device=device)
+    dist.all_reduce(vote, op=dist.ReduceOp.MAX)
+    return bool(vote.item())
+
+
+def mend_start():
+    """Fault: utils/dist_util.py:21-25 always takes NCCL and the device rank % device_count, a ZeroDivisionError without
+    CUDA and the wrong GPU where a node's ranks do not start at a multiple of its GPUs; without torchrun it ends in
+    KeyError: 'RANK'.
+    Mend: gloo without CUDA, the device from LOCAL_RANK, and a message with the command.
+    """
+
+    def _init_dist_pytorch(backend, **kwargs):
+        if not {'RANK', 'WORLD_SIZE', 'LOCAL_RANK', 'MASTER_ADDR'} <= set(os.environ):
+            raise InputError('--launcher pytorch needs to be started by torchrun: torchrun --nproc_per_node 2 '
+                             '-m diffrwkvir_arch train -opt FILE --launcher pytorch')
+        local_rank = int(os.environ['LOCAL_RANK'])
+        if not torch.cuda.is_available():
+            backend = 'gloo'
+        elif backend != 'gloo':
+            if local_rank >= torch.cuda.device_count():
+                raise InputError(f'--nproc_per_node asks for at least {local_rank + 1} GPUs, '
+                                 f'{torch.cuda.device_count()} are visible')
+            torch.cuda.set_device(local_rank)
+        dist.init_process_group(backend=backend, timeout=TIMEOUT, **kwargs)
+
+    swap(dist_util, '_init_dist_pytorch', _init_dist_pytorch)
+
+
+def mend_wrapping():
+    """Fault: models/base_model.py:95-101 gives DistributedDataParallel the current CUDA device even on CPU ('Found no
+    NVIDIA driver'), and lets it broadcast buffers in every forward, while only rank 0 validates: with a network that has
+    buffers the ranks' collective calls get out of step, ending in a crash (gloo) or a hang (NCCL).
+    Mend: device_ids on CUDA only; no broadcast of buffers, rank 0's are what is saved.
+    """
+
+    def model_to_device(self, net):
+        net = net.to(self.device)
+        if self.opt['dist']:
+            return DistributedDataParallel(
+                net,
+                device_ids=[torch.cuda.current_device()] if self.device.type == 'cuda' else None,
+                broadcast_buffers=False,
+                find_unused_parameters=self.opt.get('find_unused_parameters', False))
+        return DataParallel(net) if self.opt['num_gpu'] > 1 else net
+
+    swap(BaseModel, 'model_to_device', model_to_device)

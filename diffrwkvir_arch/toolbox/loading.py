@@ -1,0 +1,208 @@
+"""From datasets to batches: samplers, loaders, prefetchers, and how many epochs training takes."""
+import math
+import random
+import sys
+from functools import partial
+
+import basicsr.data
+import basicsr.metrics
+import basicsr.train
+import numpy as np
+import torch
+from basicsr.data import prefetch_dataloader
+from basicsr.data.data_sampler import EnlargedSampler
+from basicsr.data.prefetch_dataloader import CPUPrefetcher, PrefetchDataLoader, PrefetchGenerator
+
+from diffrwkvir_arch.errors import InputError
+from diffrwkvir_arch.toolbox.patching import swap
+
+
+def mend():
+    """Applies the mends of this file."""
+    mend_number_of_epochs()
+    mend_loader()
+    mend_hanging_prefetcher()
+    mend_prefetcher_started_twice()
+
+
+class SeededSampler(EnlargedSampler):
+    """Shuffles by manual_seed and epoch, and can enter an epoch where an interrupted run left it.
+
+    Fault: data/data_sampler.py:31 seeds with the epoch alone, so manual_seed does not change the order.
+
+    Args:
+        dataset, num_replicas, rank, ratio: As EnlargedSampler.
+        seed (int): The same on all ranks.
+    """
+
+    def __init__(self, dataset, num_replicas, rank, ratio=1, seed=0):
+        super().__init__(dataset, num_replicas, rank, ratio)
+        self.seed = seed
+        self.entry = (0, 0)
+
+    def enter_at(self, epoch, samples):
+        """Leaves out the first `samples` of this rank in that epoch, which an interrupted run has seen."""
+        self.entry = (epoch, samples)
+
+    def __iter__(self):
+        generator = torch.Generator().manual_seed(self.seed + self.epoch)
+        order = torch.randperm(self.total_size, generator=generator)[self.rank::self.num_replicas]
+        if self.entry[0] == self.epoch:
+            order = order[self.entry[1]:]
+        return iter((order % len(self.dataset)).tolist())
+
+
+def mend_number_of_epochs():
+    """Fault: train.py:45-48 counts ceil(images / batch) iterations an epoch, but the loader drops the incomplete batch
+    (and takes num_gpu batches at once under DataParallel): training ends before total_iter without a word, and at once
+    where the batch is larger than the data (BasicSR#593, #639). Without datasets.train: UnboundLocalError.
+    Mend: the number of epochs follows from the loader's own length, and an empty loader is an error.
+    """
+
+    def create_train_val_dataloader(opt, logger):
+        train_loader, val_loaders = None, []
+        for phase, dataset_opt in opt['datasets'].items():
+            dataset = basicsr.data.build_dataset(dataset_opt)
+            if phase == 'train':
+                ratio = dataset_opt.get('dataset_enlarge_ratio', 1)
+                sampler = SeededSampler(dataset, opt['world_size'], opt['rank'], ratio, opt['manual_seed'])
+            else:
+                sampler = None
+            loader = basicsr.data.build_dataloader(
+                dataset, dataset_opt, num_gpu=opt['num_gpu'], dist=opt['dist'], sampler=sampler,
+                seed=opt['manual_seed'])
+            if phase == 'train':
+                train_loader, train_sampler = loader, sampler
+            else:
+                logger.info(f'Number of val images/folders in {dataset_opt["name"]}: {len(dataset)}')
+                val_loaders.append(loader)
+        if train_loader is None:
+            raise InputError('datasets.train is missing: training needs a dataset')
+        refuse_empty_loader(train_loader, train_sampler, opt)
+
+        # The model keeps a copy of opt: this is how its training states know where in an epoch they are.
+        opt['iterations_per_epoch'] = len(train_loader)
+        total_iters = int(opt['train']['total_iter'])
+        total_epochs = math.ceil(total_iters / len(train_loader))
+        logger.info(f'Training statistics:'
+                    f'\n\tNumber of train images: {len(train_sampler.dataset)}'
+                    f'\n\tDataset enlarge ratio: {train_sampler.num_samples * opt["world_size"]}'
+                    f' / {len(train_sampler.dataset)}'
+                    f'\n\tBatch size: {train_loader.batch_size} x {opt["world_size"]} (world size)'
+                    f'\n\tIterations per epoch: {len(train_loader)}'
+                    f'\n\tTotal epochs: {total_epochs}; iters: {total_iters}.')
+        if 'resumed_from' in opt:
+            epoch, iteration = opt['resumed_from']
+            done = iteration - epoch * len(train_loader)
+            if 0 < done < len(train_loader):
+                train_sampler.enter_at(epoch, done * train_loader.batch_size)
+        return train_loader, train_sampler, val_loaders, total_epochs, total_iters
+
+    swap(basicsr.train, 'create_train_val_dataloader', create_train_val_dataloader)
+
+
+def refuse_empty_loader(loader, sampler, opt):
+    """Raises InputError where the training data does not fill one batch."""
+    if len(loader) == 0:
+        images, batch = len(sampler.dataset), loader.batch_size
+        ratio = opt['datasets']['train'].get('dataset_enlarge_ratio', 1)
+        if images == 0:
+            raise InputError('datasets.train holds no images')
+        raise InputError(f'datasets.train: {images} images x dataset_enlarge_ratio {ratio} on {opt["world_size"]} '
+                         f'process(es) do not fill one batch of {batch}; lower batch_size_per_gpu to '
+                         f'{max(1, sampler.num_samples)} or set dataset_enlarge_ratio to '
+                         f'{math.ceil(batch * opt["world_size"] / images)}')
+
+
+def seed_worker(worker_id, rank):
+    """Seeds a worker's numpy and random from torch's, which differ per worker and epoch; and per rank."""
+    seed = (torch.initial_seed() + rank * 1000003) % 2**32
+    np.random.seed(seed)
+    random.seed(seed)
+
+
+def mend_loader():
+    """Faults of data/__init__.py:42-101: every epoch's new workers get the same seed, so they repeat the same crops and
+    flips; `persistent_workers: true` without workers (and on validation data, which has none) is a ValueError; under a
+    launcher the start method is spawn, and each epoch waits for workers that import torch anew.
+    Mend: worker seeds come from a generator that moves on, workers are forked on Linux and kept, unless
+    persistent_workers says false.
+    """
+
+    def build_dataloader(dataset, dataset_opt, num_gpu=1, dist=False, sampler=None, seed=None):
+        phase = dataset_opt['phase']
+        arguments = {'dataset': dataset, 'pin_memory': dataset_opt.get('pin_memory', False) and torch.cuda.is_available()}
+        if phase == 'train':
+            processes = 1 if dist else max(1, num_gpu)
+            workers = dataset_opt.get('num_worker_per_gpu', 0) * processes
+            # An own generator: drawing worker seeds must not move the random state that training states store.
+            generator = torch.Generator()
+            if seed is not None:
+                generator.manual_seed(seed)
+            arguments.update(
+                batch_size=dataset_opt['batch_size_per_gpu'] * processes,
+                shuffle=sampler is None,
+                sampler=sampler,
+                drop_last=True,
+                num_workers=workers,
+                generator=generator)
+            if workers > 0:
+                arguments.update(
+                    worker_init_fn=partial(seed_worker, rank=basicsr.data.get_dist_info()[0]),
+                    persistent_workers=dataset_opt.get('persistent_workers', True),
+                    multiprocessing_context='fork' if sys.platform == 'linux' else None)
+        elif phase in ('val', 'test'):
+            arguments.update(batch_size=1, shuffle=False, num_workers=0)
+        else:
+            raise InputError(f"dataset phase must be 'train', 'val' or 'test', got {phase!r}")
+        if dataset_opt.get('prefetch_mode') == 'cpu':
+            return PrefetchDataLoader(num_prefetch_queue=dataset_opt.get('num_prefetch_queue', 1), **arguments)
+        return torch.utils.data.DataLoader(**arguments)
+
+    swap(basicsr.data, 'build_dataloader', build_dataloader)
+
+
+class Failure:
+    """Carries an exception from the prefetching thread to the one that waits for a batch."""
+
+    def __init__(self, exception):
+        self.exception = exception
+
+
+def mend_hanging_prefetcher():
+    """Fault: data/prefetch_dataloader.py:25-28, with `prefetch_mode: cpu` an unreadable image ends the prefetching thread
+    and training waits for its next batch for ever.
+    Mend: the exception travels through the queue and is raised where the batch was asked for.
+    """
+
+    def run(self):
+        try:
+            for item in self.generator:
+                self.queue.put(item)
+            self.queue.put(None)
+        except Exception as exception:
+            self.queue.put(Failure(exception))
+
+    def __next__(self):
+        item = self.queue.get()
+        if isinstance(item, Failure):
+            raise item.exception
+        if item is None:
+            raise StopIteration
+        return item
+
+    swap(PrefetchGenerator, 'run', run)
+    swap(PrefetchGenerator, '__next__', __next__)
+
+
+def mend_prefetcher_started_twice():
+    """Fault: data/prefetch_dataloader.py:72, the prefetcher starts the loader's workers when it is made and train.py:159
+    at once a second time; with `prefetch_mode: cpu` two threads then share one set of kept workers.
+    Mend: they start with the first epoch.
+    """
+
+    def __init__(self, loader):
+        self.ori_loader = loader
+        self.loader = iter(())
+
+    swap(CPUPrefetcher, '__init__', __init__)

@@ -1,0 +1,44 @@
+"""What BasicSR prints while it works."""
+import logging
+import os
+
+from basicsr.utils import logger as basicsr_logger
+from basicsr.utils.dist_util import get_dist_info
+
+from diffrwkvir_arch.toolbox.patching import swap
+
+
+def warn(message):
+    """Logs a warning once per job; before BasicSR opens its log file it goes to stderr alone."""
+    if get_dist_info()[0] == 0 and os.environ.get('RANK', '0') == '0':
+        logging.getLogger('basicsr').warning(message)
+
+
+def close_logs():
+    """Lets the next pipeline of this process open its own log file.
+
+    Fault: utils/logger.py:142 keeps the first log file open for good, so training and then testing in one process
+    writes no test log.
+    """
+    logger = logging.getLogger('basicsr')
+    for handler in list(logger.handlers):
+        logger.removeHandler(handler)
+        handler.close()
+    basicsr_logger.initialized_logger.pop('basicsr', None)
+
+
+def mend():
+    """Applies the mends of this file."""
+    mend_last_eta()
+
+
+def mend_last_eta():
+    """Fault: utils/logger.py:101 counts one iteration too few as left, so the last line says 'eta: -1 day, 23:59:57'.
+    Mend: the end is put one iteration later, which that line alone reads.
+    """
+
+    def __init__(self, opt, start_iter=1, tb_logger=None):
+        __init__.upstream(self, opt, start_iter, tb_logger)
+        self.max_iters += 1
+
+    swap(basicsr_logger.MessageLogger, '__init__', __init__)

@@ -1,0 +1,180 @@
+"""Training states: what is saved, which one is taken up again, and where in an epoch it goes on."""
+import os
+import random
+import re
+
+import basicsr.train
+import numpy as np
+import torch
+from basicsr.models.base_model import BaseModel
+from basicsr.utils import check_resume
+from basicsr.utils.dist_util import get_dist_info, master_only
+
+from diffrwkvir_arch.errors import InputError
+from diffrwkvir_arch.toolbox.checkpoints import read_checkpoint, write_whole
+from diffrwkvir_arch.toolbox.logs import warn
+from diffrwkvir_arch.toolbox.patching import swap
+
+
+def mend():
+    """Applies the mends of this file."""
+    mend_finding_a_state()
+    mend_saving_a_state()
+    mend_restoring_a_state()
+
+
+def mend_finding_a_state():
+    """Faults of train.py:68-87 and utils/misc.py:116: resuming needs CUDA; `--auto_resume` looks in the current directory
+    instead of root_path and, finding nothing there, archives the run it should resume; a truncated newest state, one
+    whose networks are missing, or a file named latest.state ends in a traceback.
+    Mend: states are tried from newest to oldest on the CPU, with the networks that belong to them.
+    """
+
+    def load_resume_state(opt):
+        found = newest_usable_state(opt) if opt['auto_resume'] else None
+        explicit = opt['path'].get('resume_state')
+        if found is None and explicit:
+            state = read_checkpoint(explicit, 'path.resume_state')
+            if not isinstance(state, dict) or not {'epoch', 'iter', 'optimizers', 'schedulers'} <= set(state):
+                raise InputError(f'path.resume_state: {explicit} is no training state; it should be '
+                                 'experiments/NAME/training_states/ITERATION.state')
+            found = explicit, state
+        if found is None:
+            return None
+        path, state = found
+        opt['path']['resume_state'] = path
+        check_resume(opt, state['iter'])
+        for network in saved_networks(opt):
+            use_network_beside_state(opt, network, path)
+        # A state of another experiment starts a new folder.
+        for key in ('experiments_root', 'models', 'training_states', 'visualization'):
+            os.makedirs(opt['path'][key], exist_ok=True)
+        opt['resumed_from'] = state['epoch'], state['iter']
+        if opt['rank'] == 0:
+            print(f'Resuming from {path} (iteration {state["iter"]}).', flush=True)
+        return state
+
+    swap(basicsr.train, 'load_resume_state', load_resume_state)
+
+
+def newest_usable_state(opt):
+    """Searches the experiment's training states from newest to oldest.
+
+    Returns:
+        tuple | None: Path and content of the first that can be read and whose networks can be read too.
+    """
+    folder = opt['path']['training_states']
+    names = os.listdir(folder) if os.path.isdir(folder) else []
+    iterations = sorted((int(name[:-len('.state')]) for name in names if re.fullmatch(r'\d+\.state', name)), reverse=True)
+    for iteration in iterations:
+        path = os.path.join(folder, f'{iteration}.state')
+        try:
+            state = read_checkpoint(path, 'training state')
+            for network in saved_networks(opt):
+                label = network.removeprefix('network_')
+                read_checkpoint(os.path.join(opt['path']['models'], f'net_{label}_{iteration}.pth'), network)
+        except InputError as error:
+            warn(f'--auto_resume passes over {path}: {error}')
+        else:
+            return path, state
+    warn(f'--auto_resume: no usable training state in {folder}; starting from iteration 0')
+    return None
+
+
+def saved_networks(opt):
+    """The networks of the option file that are saved with each state, as utils/misc.py:114 decides it."""
+    ignored = opt['path'].get('ignore_resume_networks') or ()
+    return [key for key in opt if key.startswith('network_') and key not in ignored]
+
+
+def use_network_beside_state(opt, network, state_path):
+    """Takes the network from the experiment the state belongs to where this experiment does not have it."""
+    key = f'pretrain_{network}'
+    path = opt['path'][key]
+    if os.path.isfile(path):
+        return
+    beside = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(state_path))), 'models', os.path.basename(path))
+    if not os.path.isfile(beside):
+        raise InputError(f'path.resume_state: {state_path} needs {os.path.basename(path)}, which is not in '
+                         f'{os.path.dirname(path)}')
+    opt['path'][key] = beside
+
+
+def get_random_states():
+    """The random states of this process as plain numbers and tensors, which torch.load reads with weights_only."""
+    name, keys, position, has_gauss, cached = np.random.get_state()
+    return {
+        'python': random.getstate(),
+        'numpy': (name, torch.from_numpy(keys.astype(np.int64)), int(position), int(has_gauss), float(cached)),
+        'torch': torch.get_rng_state(),
+        'cuda': torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+    }
+
+
+def set_random_states(states):
+    """Restores what get_random_states returned."""
+    random.setstate(states['python'])
+    name, keys, *rest = states['numpy']
+    np.random.set_state((name, keys.numpy().astype(np.uint32), *rest))
+    torch.set_rng_state(states['torch'])
+    if len(states['cuda']) == torch.cuda.device_count():
+        torch.cuda.set_rng_state_all(states['cuda'])
+
+
+def mend_saving_a_state():
+    """Faults of models/base_model.py:305-344: a state is written in place (see mend_saving), holds neither the best
+    metrics so far nor the random states, and says the epoch it was saved in even at that epoch's end, which is then
+    trained twice.
+    Mend: all of it is saved, and the epoch is the one the next iteration belongs to.
+    """
+
+    @master_only
+    def save_training_state(self, epoch, current_iter):
+        if current_iter == -1:
+            return
+        per_epoch = self.opt.get('iterations_per_epoch')
+        best = getattr(self, 'best_metric_results', {})
+        state = {
+            'epoch': current_iter // per_epoch if per_epoch else epoch,
+            'iter': current_iter,
+            'optimizers': [optimizer.state_dict() for optimizer in self.optimizers],
+            'schedulers': [scheduler.state_dict() for scheduler in self.schedulers],
+            'best_metric_results': {
+                dataset: {
+                    metric: {'better': record['better'], 'val': float(record['val']), 'iter': record['iter']}
+                    for metric, record in metrics.items()
+                }
+                for dataset, metrics in best.items()
+            },
+            'random_states': get_random_states(),
+        }
+        write_whole(state, os.path.join(self.opt['path']['training_states'], f'{current_iter}.state'))
+
+    swap(BaseModel, 'save_training_state', save_training_state)
+
+
+def mend_restoring_a_state():
+    """Fault: models/base_model.py:346-359 restores optimizers and schedulers alone, so 'Best' starts anew and the resumed
+    run draws other crops and noise; a state of other networks ends in an AssertionError.
+    Mend: best metrics and random states come back where the state has them; BasicSR's own states still load.
+    """
+
+    def resume_training(self, resume_state):
+        try:
+            resume_training.upstream(self, resume_state)
+        except (AssertionError, ValueError, KeyError) as error:
+            raise InputError(f'{self.opt["path"].get("resume_state")}: this training state belongs to other networks or '
+                             f'optimizers than the option file: {error}') from None
+        metrics = set((self.opt.get('val') or {}).get('metrics') or {})
+        best = resume_state.get('best_metric_results', {})
+        self.best_metric_results = {dataset: records for dataset, records in best.items() if set(records) == metrics}
+        if 'random_states' not in resume_state:
+            return
+        rank, world_size = get_dist_info()
+        if rank == 0:
+            set_random_states(resume_state['random_states'])
+        else:
+            # Rank 0's state on all ranks would make them draw alike.
+            basicsr.utils.set_random_seed(self.opt['manual_seed'] + resume_state['iter'] * world_size + rank)
+
+    swap(BaseModel, 'resume_training', resume_training)

@@ -1,0 +1,108 @@
+"""Ctrl-C and SIGTERM during training: the current iteration is finished and saved, so that nothing is lost."""
+import contextlib
+import os
+import signal
+import time
+
+from basicsr.models.base_model import BaseModel
+
+from diffrwkvir_arch.toolbox.distributed import any_rank
+from diffrwkvir_arch.toolbox.patching import swap
+
+# A launcher passes Ctrl-C on to processes that the terminal has sent it to already.
+SAME_PRESS = 1.0  # seconds
+
+
+class TrainingStopped(KeyboardInterrupt):
+    """Training was stopped and saved; the message says where."""
+
+
+class StopRequest:
+    """Whether the user asked training to stop; set by signals while `on_signals` is entered."""
+
+    def __init__(self):
+        self.active = False
+        self.requested_at = None
+        self.in_validation = False
+
+    @contextlib.contextmanager
+    def on_signals(self):
+        """Within this context the first SIGINT or SIGTERM asks to stop, the second stops at once."""
+        self.__init__()
+        self.active = True
+        owner = os.getpid()
+
+        def handle(number, frame):
+            # Forked workers inherit this handler; their parent ends them.
+            if os.getpid() != owner:
+                return
+            if self.requested_at is not None and time.monotonic() - self.requested_at > SAME_PRESS:
+                raise KeyboardInterrupt
+            if self.requested_at is None:
+                self.requested_at = time.monotonic()
+                os.write(2, b'\nbasicsr: finishing this iteration, then saving; once more stops at once\n')
+                if self.in_validation:
+                    raise ValidationCutShort
+
+        previous = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield self
+        finally:
+            self.active = False
+            for number, handler in previous.items():
+                signal.signal(number, handler)
+
+
+class ValidationCutShort(Exception):
+    """Leaves a running validation, whose result nobody waits for any more."""
+
+
+stop_request = StopRequest()
+
+
+def mend():
+    """Applies the mends of this file."""
+    mend_interrupted_training()
+    mend_interrupted_validation()
+
+
+def mend_interrupted_training():
+    """Fault: train.py:161-198, Ctrl-C or a cluster's SIGTERM loses everything since the last checkpoint.
+    Mend: before each iteration the ranks agree whether to stop; if so the model saves networks and state.
+    """
+
+    def update_learning_rate(self, current_iter, warmup_iter=-1):
+        if stop_request.active and any_rank(stop_request.requested_at is not None, self.device):
+            done = current_iter - 1
+            if done == 0:
+                raise TrainingStopped('stopped before the first iteration; nothing to save')
+            # The epoch follows from the iteration, see mend_saving_a_state.
+            self.save(0, done)
+            state = os.path.join(self.opt['path']['training_states'], f'{done}.state')
+            raise TrainingStopped(f'stopped after iteration {done}, saved as {state}; go on with the same command and '
+                                  '--auto_resume')
+        update_learning_rate.upstream(self, current_iter, warmup_iter)
+
+    swap(BaseModel, 'update_learning_rate', update_learning_rate)
+
+
+def mend_interrupted_validation():
+    """Faults: a long validation would keep Ctrl-C waiting; train.py:162-164 has counted one iteration too many when the
+    final validation begins, which is logged as 'Best @ 101 iter' of 100.
+    Mend: a signal leaves the validation, and iterations end at total_iter.
+    """
+
+    def validation(self, dataloader, current_iter, tb_logger, save_img=False):
+        if self.opt['is_train']:
+            current_iter = min(current_iter, int(self.opt['train']['total_iter']))
+        if stop_request.requested_at is not None:
+            return
+        stop_request.in_validation = stop_request.active
+        try:
+            validation.upstream(self, dataloader, current_iter, tb_logger, save_img)
+        except ValidationCutShort:
+            pass
+        finally:
+            stop_request.in_validation = False
+
+    swap(BaseModel, 'validation', validation)

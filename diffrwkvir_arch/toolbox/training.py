@@ -1,0 +1,70 @@
+"""Optimizers and the moving average of the weights."""
+import inspect
+
+import torch
+from basicsr.models.base_model import BaseModel
+
+from diffrwkvir_arch.errors import InputError, did_you_mean
+from diffrwkvir_arch.toolbox.patching import swap
+
+
+def mend():
+    """Applies the mends of this file."""
+    mend_optimizers()
+    mend_moving_average()
+
+
+def find_optimizer(name):
+    """The class of torch.optim of that name.
+
+    Args:
+        name (str): Such as 'AdamW'.
+    """
+    known = {
+        key: value
+        for key, value in vars(torch.optim).items()
+        if inspect.isclass(value) and issubclass(value, torch.optim.Optimizer) and value is not torch.optim.Optimizer
+    }
+    if name not in known:
+        raise InputError(f"unknown optimizer '{name}'{did_you_mean(name, known)}; torch.optim has {', '.join(sorted(known))}")
+    return known[name]
+
+
+def mend_optimizers():
+    """Fault: models/base_model.py:103-108 knows Adam alone; AdamW and all others end in NotImplementedError.
+    Mend: every class of torch.optim.
+    """
+
+    def get_optimizer(self, optim_type, params, lr=None, **kwargs):
+        optimizer = find_optimizer(optim_type)
+        if lr is not None:
+            kwargs['lr'] = lr
+        known = list(inspect.signature(optimizer).parameters)[1:]
+        for name in kwargs:
+            if name not in known:
+                raise InputError(f"train.optim: {optim_type} has no option '{name}'{did_you_mean(name, known)}; "
+                                 f"it has {', '.join(known)}")
+        try:
+            return optimizer(params, **kwargs)
+        except (TypeError, ValueError) as error:
+            values = ', '.join(f'{key}: {value}' for key, value in kwargs.items())
+            raise InputError(f'train.optim: {optim_type} refuses {values}: {error}') from None
+
+    swap(BaseModel, 'get_optimizer', get_optimizer)
+
+
+def mend_moving_average():
+    """Fault: models/base_model.py:75-82 averages parameters and leaves buffers as they were built, so BatchNorm's running
+    statistics in net_g_ema stay 0 and 1.
+    Mend: buffers are copied, as they are averages already.
+    """
+
+    def model_ema(self, decay=0.999):
+        net = self.get_bare_model(self.net_g)
+        with torch.no_grad():
+            for average, current in zip(self.net_g_ema.parameters(), net.parameters(), strict=True):
+                average.mul_(decay).add_(current, alpha=1 - decay)
+            for copy, current in zip(self.net_g_ema.buffers(), net.buffers(), strict=True):
+                copy.copy_(current)
+
+    swap(BaseModel, 'model_ema', model_ema)

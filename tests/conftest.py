@@ -1,0 +1,102 @@
+"""Small images and a small option file that the tests train and test with, in seconds on a CPU."""
+import os
+
+os.environ.setdefault('OMP_NUM_THREADS', '1')
+
+import logging  # noqa: E402
+
+import cv2  # noqa: E402
+import numpy as np  # noqa: E402
+import pytest  # noqa: E402
+import torch  # noqa: E402
+import yaml  # noqa: E402
+
+import diffrwkvir_arch  # noqa: E402, F401
+from diffrwkvir_arch.toolbox.logs import close_logs  # noqa: E402
+
+torch.set_num_threads(1)
+
+
+def draw(height, width, seed):
+    """A smooth picture with edges, (H, W, 3) uint8."""
+    random = np.random.default_rng(seed)
+    y, x = np.mgrid[:height, :width]
+    channels = [127 + 90 * np.sin(x / random.uniform(3, 9) + y / random.uniform(3, 9)) for _ in range(3)]
+    picture = np.stack(channels, axis=-1)
+    picture[height // 4:height // 2, width // 4:width // 2] = random.integers(0, 255, 3)
+    return picture.astype(np.uint8)
+
+
+@pytest.fixture
+def image_folders(tmp_path):
+    """Six GT images of 32x40 in tmp_path/gt and their halves in tmp_path/lq; returns both folders."""
+    gt, lq = tmp_path / 'gt', tmp_path / 'lq'
+    gt.mkdir()
+    lq.mkdir()
+    for number in range(6):
+        picture = draw(32, 40, number)
+        cv2.imwrite(str(gt / f'{number:02d}.png'), picture)
+        cv2.imwrite(str(lq / f'{number:02d}.png'), cv2.resize(picture, (20, 16), interpolation=cv2.INTER_AREA))
+    return gt, lq
+
+
+@pytest.fixture
+def options(image_folders):
+    """A parsed option file that trains BasicSR's SRModel for 6 iterations on image_folders."""
+    gt, lq = map(str, image_folders)
+    return {
+        'name': 'tiny',
+        'model_type': 'SRModel',
+        'scale': 2,
+        'num_gpu': 0,
+        'manual_seed': 7,
+        'datasets': {
+            'train': {
+                'name': 'some', 'type': 'PairedImageDataset', 'dataroot_gt': gt, 'dataroot_lq': lq,
+                'io_backend': {'type': 'disk'}, 'gt_size': 16, 'use_hflip': True, 'use_rot': True,
+                'num_worker_per_gpu': 0, 'batch_size_per_gpu': 2, 'dataset_enlarge_ratio': 1, 'prefetch_mode': None
+            },
+            'val': {
+                'name': 'some', 'type': 'PairedImageDataset', 'dataroot_gt': gt, 'dataroot_lq': lq,
+                'io_backend': {'type': 'disk'}
+            }
+        },
+        'network_g': {'type': 'EDSR', 'num_in_ch': 3, 'num_out_ch': 3, 'num_feat': 8, 'num_block': 1, 'upscale': 2},
+        'path': {'pretrain_network_g': None, 'strict_load_g': True, 'resume_state': None},
+        'train': {
+            'ema_decay': 0.9,
+            'optim_g': {'type': 'Adam', 'lr': 1e-3, 'betas': [0.9, 0.99]},
+            'scheduler': {'type': 'MultiStepLR', 'milestones': [4], 'gamma': 0.5},
+            'total_iter': 6,
+            'warmup_iter': -1,
+            'pixel_opt': {'type': 'L1Loss', 'loss_weight': 1.0, 'reduction': 'mean'}
+        },
+        'val': {
+            'val_freq': 100, 'save_img': False,
+            'metrics': {'psnr': {'type': 'calculate_psnr', 'crop_border': 2, 'test_y_channel': True}}
+        },
+        'logger': {'print_freq': 1, 'save_checkpoint_freq': 3, 'use_tb_logger': False}
+    }
+
+
+@pytest.fixture
+def workdir(tmp_path, monkeypatch):
+    """An empty current directory; BasicSR's logger forgets what it wrote to before."""
+    folder = tmp_path / 'work'
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    yield folder
+    close_logs()
+    logging.getLogger('basicsr').setLevel(logging.NOTSET)
+
+
+@pytest.fixture
+def write_options(workdir):
+    """Writes an option dict as a YAML file of the current directory; returns its path."""
+
+    def write(options, name='tiny.yml'):
+        path = workdir / name
+        path.write_text(yaml.safe_dump(options, sort_keys=False), encoding='utf-8')
+        return str(path)
+
+    return write
