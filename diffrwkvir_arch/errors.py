@@ -14,8 +14,8 @@ def did_you_mean(name, known):
         known (iterable of str): The names that exist.
 
     Returns:
-        str: "; did you mean 'x'?" with the nearest known name, or an empty string where none is near.
+        str: " (did you mean 'x'?)" with the nearest known name, or an empty string where none is near.
     """
     by_lower_case = {str(other).lower(): str(other) for other in sorted(known, key=str)}
     nearest = difflib.get_close_matches(str(name).lower(), by_lower_case, n=1, cutoff=0.6)
-    return f"; did you mean '{by_lower_case[nearest[0]]}'?" if nearest else ''
+    return f" (did you mean '{by_lower_case[nearest[0]]}'?)" if nearest else ''

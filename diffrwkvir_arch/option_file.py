@@ -46,7 +46,7 @@ def check_options(opt, warn):
     if not isinstance(opt['name'], str):
         raise InputError(f'name: {opt["name"]!r} is read as a number; put it in quotes')
     fill_defaults(opt)
-    model = registries()['model'].get(opt['model_type'])
+    model = look_up('model', opt['model_type'], 'model_type')
     own = is_own(model)
     for section in ('', 'path', 'train', 'val', 'logger', 'logger.wandb', 'dist_params'):
         check_section(opt, section, model, warn)
@@ -59,6 +59,8 @@ def check_options(opt, warn):
     for name, metric in (opt['val'].get('metrics') or {}).items():
         check_metric(f'val.metrics.{name}', metric, warn)
     check_resume_networks(opt)
+    check_places(opt)
+    # What a model wants to refuse before anything is written.
     if hasattr(model, 'check_options'):
         model.check_options(opt)
 
@@ -67,6 +69,14 @@ def registries():
     """BasicSR's registries by what they hold; imported late, because the toolbox mends BasicSR first."""
     from basicsr.utils import registry
     return {kind: getattr(registry, f'{kind.upper()}_REGISTRY') for kind in ('arch', 'model', 'loss', 'dataset', 'metric')}
+
+
+def look_up(kind, name, path):
+    """What is registered under a name that the option `path` gives."""
+    try:
+        return registries()[kind].get(name)
+    except InputError as error:
+        raise InputError(f'{path}: {error}') from None
 
 
 def is_own(cls):
@@ -162,7 +172,7 @@ def check_section(opt, path, model, warn):
             network = re.sub('^(pretrain_network|param_key|strict_load)', 'network', key)
             if network in opt or key in known | quoted_words(model):
                 continue
-            raise unknown_option(f'path.{key}', [], f'; the option file has no {network}')
+            raise unknown_option(f'path.{key}', known, f': the option file has no {network}')
         if key in known or key in quoted_words(model):
             continue
         name = f'{path}.{key}' if path else key
@@ -197,7 +207,7 @@ def check_datasets(opt, warn):
 
 def check_dataset(opt, path, dataset, warn):
     """Checks one dataset section and fills in its defaults."""
-    cls = registries()['dataset'].get(dataset['type'])
+    cls = look_up('dataset', dataset['type'], f'{path}.type')
     known = KNOWN['datasets'] | declared(cls, 'datasets') | declared(cls, '')
     for key in dataset:
         if key not in known and key not in quoted_words(cls):
@@ -205,10 +215,6 @@ def check_dataset(opt, path, dataset, warn):
                 raise unknown_option(f'{path}.{key}', known)
             warn(f"unknown option '{path}.{key}'{did_you_mean(key, known)}")
     dataset.setdefault('name', path.rpartition('.')[2])
-    for key in ('dataroot_gt', 'dataroot_lq', 'meta_info_file'):
-        place = dataset.get(key)
-        if isinstance(place, str) and not os.path.exists(os.path.expanduser(place)):
-            raise InputError(f'{path}.{key}: {place} does not exist{missing_place_hint(key, place)}')
     fill_backend(path, dataset)
     if dataset.get('prefetch_mode') not in (None, 'cpu', 'cuda'):
         raise InputError(f"{path}.prefetch_mode must be cpu, cuda or ~, got {dataset['prefetch_mode']!r}")
@@ -226,6 +232,17 @@ def check_dataset(opt, path, dataset, warn):
         if isinstance(gt_size, int) and isinstance(scale, int) and gt_size % scale:
             raise InputError(f'{path}.gt_size: {gt_size} is no multiple of scale {scale}; take {gt_size // scale * scale or scale} '
                              f'or {(gt_size // scale + 1) * scale}')
+
+
+def check_places(opt):
+    """The folders, LMDBs and lists that datasets name must exist."""
+    for phase, dataset in opt['datasets'].items():
+        for key in ('dataroot_gt', 'dataroot_lq', 'meta_info_file'):
+            place = dataset.get(key)
+            if key == 'meta_info_file' and dataset['io_backend']['type'] == 'lmdb':
+                continue  # an LMDB brings its own list
+            if isinstance(place, str) and not os.path.exists(os.path.expanduser(place)):
+                raise InputError(f'datasets.{phase}.{key}: {place} does not exist{missing_place_hint(key, place)}')
 
 
 def missing_place_hint(key, place):
@@ -289,7 +306,7 @@ def check_network(opt, key, own_model, warn):
     """Checks a network section against the constructor it is handed to."""
     section = opt[key]
     require(section, key, ['type'])
-    arch = registries()['arch'].get(section['type'])
+    arch = look_up('arch', section['type'], f'{key}.type')
     # A third party's model may change the section before it builds the network.
     swallows = any(p.kind == p.VAR_KEYWORD for p in inspect.signature(arch).parameters.values())
     check_arguments(key, section, arch, warn, strict=own_model and not swallows)
@@ -315,7 +332,8 @@ def check_training(opt, model, own, warn):
         if not (isinstance(section, dict) and 'type' in section):
             continue
         if key.endswith('_opt') and (own or section['type'] in registries()['loss']):
-            check_arguments(f'train.{key}', section, registries()['loss'].get(section['type']), warn, strict=own)
+            loss = look_up('loss', section['type'], f'train.{key}.type')
+            check_arguments(f'train.{key}', section, loss, warn, strict=own)
         if key.startswith('optim_') and model.get_optimizer is BaseModel.get_optimizer:
             check_arguments(f'train.{key}', section, find_optimizer(section['type']), warn, strict=True, left_out=('params',))
     for key in ('optim_g', 'scheduler'):
@@ -351,7 +369,7 @@ def check_metric(path, section, warn):
     if not isinstance(section, dict):
         raise InputError(f"'{path}' must be a section such as {{type: calculate_psnr, crop_border: 4}}, got {section!r}")
     require(section, path, ['type'])
-    metric = registries()['metric'].get(section['type'])
+    metric = look_up('metric', section['type'], f'{path}.type')
     if section.get('better', 'higher') not in ('higher', 'lower'):
         raise InputError(f"{path}.better must be higher or lower, got {section['better']!r}")
     options = {key: value for key, value in section.items() if key != 'better'}
