@@ -1,193 +1,198 @@
 """State evolution by chunks of C tokens: matrix products inside a chunk, one affine step per chunk between them.
 
-For one head, a chunk entered with state S, and r_ts = prod_{s < i <= t} w_i (so r_t0 counts from the chunk's start):
+For one head, a chunk entered with state S, and r_ts = w_{s+1} ... w_t (r_t0 thus counts from the chunk's start):
 
     A_ts = r_{t-1,s} e_s (k_t . k_s)  for s < t      M_ts = r_ts e_s (q_t . k_s)  for s <= t      F_s = r_Cs e_s k_s
     (I + A) U = V - diag(r_{t-1,0}) K S^T            prediction errors u_t
     O  = diag(r_t0) Q S^T + M U
     S' = r_C0 S + U^T F
 
-U = U0 - W S^T is affine in S, hence so are both results: S' = S P + H and O = N S^T + M U0, with P, H and N known to
-every chunk at once. Only S' = S P + H walks. The backward pass is its mirror: dS = dS' P^T + dO^T N walks back, the
-rest is again known at once.
+U = U0 + W S^T is affine in S, and so are both results: O = N S^T + M U0 and S' = S P + H. All but S is known to every
+chunk at once; only S' = S P + H walks. The backward pass mirrors it: dS = dS' P^T + dO^T N walks back, the rest is
+again known at once, and what it needs of the forward pass is computed anew from the states between chunks.
 
 The ratios r are exponentials of differences that are never positive, and I + A is inverted by a triangular solve:
 neither strong decay nor identical keys overflow.
+
+Source: Yang et al., "Parallelizing Linear Transformers with the Delta Rule over Sequence Length" (2024) without decay;
+here the error is predicted from the state before its decay, as in Eq. 5 of Lu et al. (2025).
 """
+from functools import reduce
+
 import torch
+import torch.nn.functional as F
 
 from .dtypes import compute_dtype
 
-# Elements of one temporary. On a CPU it should stay in the cache, on a GPU it should fill the device.
-SLAB_ELEMENTS = {'cpu': 2 ** 17}
+# Elements of one temporary: on a CPU it should stay in the cache, on a GPU it should fill the device.
+SLAB_ELEMENTS_CPU = 2 ** 17
 SLAB_ELEMENTS_GPU = 2 ** 24
 
 
 class Layout:
-    """How D scans of a batch fall into N chunks of C tokens, and how many chunks are computed together.
+    """How D scans of a batch fall into N chunks of C tokens, of which a slab of n is computed at a time.
 
-    Within a slab of n chunks every tensor is (n * D * B * H, C, ...). Order (D, L) holds each scan's token numbers.
+    With G = D * B * H streams, a slab's tensors are (n * G, C, ...).
     """
 
-    def __init__(self, q, v, order, size):
-        batch, length, heads, q_dim = q.shape
-        scans = len(order)
-        self.size = min(size, length)
-        self.chunks = count_chunks(length, size)
+    def __init__(self, q, v, order, chunk_size, dtype):
+        """order (D, L): the number of the token that scan d visits as its t-th."""
+        scans, length = order.shape
+        batch, _, heads, q_dim = q.shape
+        self.dtype = dtype
+        self.size = min(chunk_size, length)
+        self.chunks = count_chunks(length, chunk_size)
+        self.in_last = length - (self.chunks - 1) * self.size
         self.streams = scans * batch * heads
-        widest = max(self.size, q_dim, v.shape[-1])
-        elements = SLAB_ELEMENTS.get(q.device.type, SLAB_ELEMENTS_GPU)
-        self.slab = max(1, elements // (self.streams * self.size * widest))
+        elements = SLAB_ELEMENTS_CPU if q.device.type == 'cpu' else SLAB_ELEMENTS_GPU
+        self.per_slab = max(1, elements // (self.streams * self.size * max(self.size, q_dim, v.shape[-1])))
 
-        def spread(n):
+        def numbers(n):
             return torch.arange(n, device=q.device)
 
-        d, b, h = spread(scans)[:, None, None, None], spread(batch)[:, None, None], spread(heads)[:, None]
-        # Token number L is the row of zeros that pads the last chunk: k = 0, e = 0, log w = 0 change nothing.
-        padded = torch.nn.functional.pad(order, (0, self.chunks * self.size - length), value=length)
-        tokens = padded.view(scans, self.chunks, 1, 1, self.size).transpose(0, 1)    # (N, D, 1, 1, C)
-        self.rows = (b * (length + 1) + tokens) * heads + h                            # (N, D, B, H, C)
-        self.gate_rows = self.rows + d * (batch * (length + 1) * heads)
-        place = torch.empty_like(order).scatter_(1, order, spread(length).expand_as(order))
-        place = place.view(scans, 1, length, 1)
-        stream = (d * batch + b) * heads + spread(heads)                               # (D, B, 1, H)
-        self.places = ((place // self.size) * self.streams + stream) * self.size + place % self.size    # (D, B, L, H)
+        # Where in (B, L, H) each token of each chunk lies; where in (D, B, L, H) its gates; and where in (N, G, C) each
+        # scan put each token.
+        tokens = F.pad(order, (0, self.chunks * self.size - length)).view(scans, self.chunks, self.size).transpose(0, 1)
+        sample = numbers(batch)[:, None, None]
+        self.rows = ((sample * length + tokens[:, :, None, None]) * heads + numbers(heads)[:, None])    # (N, D, B, H, C)
+        self.gate_rows = self.rows + numbers(scans)[:, None, None, None] * (batch * length * heads)
+        place = torch.empty_like(order).scatter_(1, order, numbers(length).expand_as(order))[:, None, :, None]
+        stream = numbers(self.streams).view(scans, batch, 1, heads)
+        self.places = (place // self.size * self.streams + stream) * self.size + place % self.size    # (D, B, L, H)
 
     def slabs(self):
-        return [slice(n, min(n + self.slab, self.chunks)) for n in range(0, self.chunks, self.slab)]
+        return [slice(n, min(n + self.per_slab, self.chunks)) for n in range(0, self.chunks, self.per_slab)]
+
+    def take(self, x, slab):
+        """x (B, L, H, D) -> (n * G, C, D)."""
+        x = x.reshape(-1, x.shape[-1]).index_select(0, self.rows[slab].flatten()).to(self.dtype)
+        if slab.stop == self.chunks:
+            self.clear_padding(x.view(-1, self.streams, self.size, x.shape[-1]))
+        return x.view(-1, self.size, x.shape[-1])
+
+    def take_gates(self, x):
+        """x (D, B, L, H) -> (N, G, C)."""
+        x = x.reshape(-1).take(self.gate_rows).to(self.dtype).flatten(1, 3)
+        return self.clear_padding(x)
+
+    def clear_padding(self, x):
+        """x (..., G, C, ...): tokens past the end are zero, which makes them change nothing."""
+        x[-1, :, self.in_last:] = 0
+        return x
+
+    def new(self, *shape):
+        return torch.empty(*shape, dtype=self.dtype, device=self.rows.device)
+
+    def sum_scans(self, x):
+        """x (N, G, C, D) -> (B, L, H, D), every token's values summed over the scans."""
+        rows = x.view(-1, x.shape[-1])
+        parts = (rows.index_select(0, place.flatten()) for place in self.places)
+        return reduce(torch.Tensor.add_, parts).view(*self.places.shape[1:], -1)
 
 
-def count_chunks(length, size):
-    size = min(size, length)
+def count_chunks(length, chunk_size):
+    size = min(chunk_size, length)
     return (length + size - 1) // size
 
 
-def table(tensors, dtype):
-    """Tensors (..., L, H, D_i) side by side as rows (... * (L+1) * H, sum D_i); each sample ends with a token of zeros."""
-    *outer, length, heads, _ = tensors[0].shape
-    rows = tensors[0].new_empty(*outer, length + 1, heads, sum(x.shape[-1] for x in tensors), dtype=dtype)
-    rows[..., -1, :, :] = 0
-    for part, x in zip(rows[..., :-1, :, :].split([x.shape[-1] for x in tensors], -1), tensors):
-        part.copy_(x)
-    return rows.flatten(0, -2)
-
-
-def gather(rows, index):
-    """Rows (R, F) at index (..., C) -> (G, C, F)."""
-    return rows.index_select(0, index.flatten()).view(-1, index.shape[-1], rows.shape[-1])
-
-
-def sum_scans(x, places):
-    """x (N, G, C, F) -> (B, L, H, F): every token's value, summed over the D scans that visited it."""
-    rows = x.flatten(0, 2)
-    return sum(rows.index_select(0, place.flatten()) for place in places).view(*places.shape[1:], -1)
-
-
 class Slab:
-    """What both passes need of some chunks before any state is known (names as in the module's docstring)."""
+    """What both passes need of some chunks before any state is known; names as at the top of this file."""
 
-    def __init__(self, qkv, gates, q_dim, never):
-        self.q, self.k, self.v = qkv.split([q_dim, q_dim, qkv.shape[-1] - 2 * q_dim], -1)
-        log_w, self.e = gates.unbind(-1)                                              # (G, C)
-        size = log_w.shape[-1]
-        g = torch.nn.functional.pad(log_w, (1, 0)).cumsum(-1)                         # g_0 = 0, ..., g_C
-        # r[t, s] for t, s = 0..C, zero where s > t.
-        self.r = (g[:, :, None] - g[:, None, :]).add_(never).exp_()                   # (G, C+1, C+1)
-        self.r_erase, self.r_read = self.r[:, :-1, 1:], self.r[:, 1:, 1:]
-        self.before, self.after = self.r[:, :-1, :1], self.r[:, 1:, :1]
-        self.left, self.through = self.r[:, -1, 1:, None], self.r[:, -1:, :1]
-        self.ek = self.k * self.e[..., None]
-        self.write = self.ek * self.left                                              # F
-        erase = torch.bmm(self.k, self.ek.mT).mul_(self.r_erase)                      # A
-        self.read = torch.bmm(self.q, self.ek.mT).mul_(self.r_read)                   # M
-        eye = torch.eye(size, dtype=g.dtype, device=g.device).expand_as(erase)
-        self.inverse = torch.linalg.solve_triangular(erase, eye, upper=False, unitriangular=True)
-        self.w = torch.bmm(self.inverse, self.k * self.before)                        # W
-        self.u0 = torch.bmm(self.inverse, self.v)                                     # U0
-        self.carry = torch.bmm(self.w.mT, self.write).neg_()                          # P
-        self.carry.diagonal(dim1=1, dim2=2).add_(self.through[..., 0])
-        self.n = torch.baddbmm(self.q * self.after, self.read, self.w, alpha=-1)      # N
+    def __init__(self, layout, n, q, k, v, log_w, e):
+        self.q, self.k, self.v = (layout.take(x, n) for x in (q, k, v))               # (n*G, C, D)
+        self.e = e[n].flatten(0, 1)[..., None]                                        # (n*G, C, 1)
+        size = layout.size
+        never = self.q.new_full((size + 1, size + 1), -torch.inf).triu_(1)            # no ratio from a later token
+        g = F.pad(log_w[n].flatten(0, 1), (1, 0)).cumsum(-1)                          # log r_t0 for t = 0..C
+        r = (g[:, :, None] - g[:, None, :]).add_(never).exp_()                        # (n*G, C+1, C+1)
+        self.r_erase, self.r_read = r[:, :-1, 1:], r[:, 1:, 1:]                       # r_{t-1,s}, r_ts
+        self.r_predict, self.r_after = r[:, :-1, :1], r[:, 1:, :1]                    # r_{t-1,0}, r_t0
+        self.r_left, self.r_chunk = r[:, -1, 1:, None], r[:, -1, :1]                  # r_Cs, r_C0
 
-
-def causal_mask(size, like):
-    """(C+1, C+1): -inf above the diagonal, where the later token would be the source."""
-    return torch.full((size + 1, size + 1), -torch.inf, dtype=like.dtype, device=like.device).triu_(1)
+        self.ek = self.k * self.e
+        self.f = self.ek * self.r_left
+        a = torch.bmm(self.k, self.ek.mT).mul_(self.r_erase)
+        self.m = torch.bmm(self.q, self.ek.mT).mul_(self.r_read)
+        eye = torch.eye(size, dtype=a.dtype, device=a.device)
+        # Above its diagonal `a` is zero, the solve takes its diagonal for one.
+        self.inverse = torch.linalg.solve_triangular(a, eye.expand_as(a), upper=False, unitriangular=True)
+        self.w = torch.bmm(self.inverse, self.k * -self.r_predict)
+        self.u0 = torch.bmm(self.inverse, self.v)
+        self.p = torch.bmm(self.w.mT, self.f)
+        self.p.diagonal(dim1=1, dim2=2).add_(self.r_chunk)
+        self.n = (self.q * self.r_after).baddbmm_(self.m, self.w)
 
 
-def forward(q, k, v, log_decay, step_size, initial_state, order, size, keep_states):
-    """-> o (B, L, H, Dv), last state (D*B*H, Dv, Dk), states at the chunk boundaries (N+1 or, if not kept, 0, ...)."""
-    layout = Layout(q, v, order, size)
-    dtype = compute_dtype(q, k, v, log_decay, step_size)
-    qkv, gates = table((q, k, v), dtype), table((log_decay[..., None], step_size[..., None]), dtype)
-    q_dim, v_dim = q.shape[-1], v.shape[-1]
-    never = causal_mask(layout.size, qkv)
+def forward(q, k, v, log_decay, step_size, initial_state, order, chunk_size, keep_states):
+    """Arguments as `run_scans` in api.py.
 
-    kept = qkv.new_empty(layout.chunks + 1 if keep_states else 0, layout.streams, v_dim, q_dim)
-    state = qkv.new_zeros(kept.shape[1:]) if initial_state is None else initial_state.flatten(0, 2)
-    o = qkv.new_empty(layout.chunks, layout.streams, layout.size, v_dim)
+    Returns:
+        o (B, L, H, Dv), last states (G, Dv, Dk), states between chunks (N+1, G, Dv, Dk) or, if not kept, (0, ...).
+    """
+    layout = Layout(q, v, order, chunk_size, compute_dtype(q, k, v, log_decay, step_size))
+    log_w, e = layout.take_gates(log_decay), layout.take_gates(step_size)
+    streams, v_dim, q_dim = layout.streams, v.shape[-1], q.shape[-1]
+
+    kept = layout.new(layout.chunks + 1 if keep_states else 0, streams, v_dim, q_dim)
+    state = kept.new_zeros(kept.shape[1:]) if initial_state is None else initial_state.flatten(0, 2)
+    o = layout.new(layout.chunks, streams, layout.size, v_dim)
     for n in layout.slabs():
-        slab = Slab(gather(qkv, layout.rows[n]), gather(gates, layout.gate_rows[n]), q_dim, never)
-        states = kept[n.start:n.stop + 1] if keep_states else kept.new_empty(n.stop - n.start + 1, *kept.shape[1:])
+        slab = Slab(layout, n, q, k, v, log_w, e)
+        states = kept[n.start:n.stop + 1] if keep_states else layout.new(n.stop - n.start + 1, *kept.shape[1:])
         states[0] = state
-        torch.bmm(slab.u0.mT, slab.write, out=states[1:].flatten(0, 1))               # H
+        torch.bmm(slab.u0.mT, slab.f, out=states[1:].flatten(0, 1))                   # H
         state = states[0]
-        for following, carry in zip(states[1:].unbind(), slab.carry.unflatten(0, (-1, layout.streams)).unbind()):
-            state = following.baddbmm_(state, carry)
-        out = o[n].flatten(0, 1)
-        torch.bmm(slab.read, slab.u0, out=out)
-        out.baddbmm_(slab.n, states[:-1].flatten(0, 1).mT)
-    return sum_scans(o, layout.places).to(v.dtype), state, kept
+        for after, p in zip(states[1:].unbind(), slab.p.unflatten(0, (-1, streams)).unbind()):
+            state = after.baddbmm_(state, p)
+        o_n = o[n].flatten(0, 1)
+        torch.bmm(slab.m, slab.u0, out=o_n).baddbmm_(slab.n, states[:-1].flatten(0, 1).mT)
+    return layout.sum_scans(o).to(v.dtype), state, kept
 
 
-def backward(q, k, v, log_decay, step_size, states, order, size, d_o, d_state):
-    """Gradients of q, k, v (B, L, H, D), of log_decay, step_size (D, B, L, H) and of the initial state."""
-    layout = Layout(q, v, order, size)
-    dtype = states.dtype
-    qkv, gates = table((q, k, v), dtype), table((log_decay[..., None], step_size[..., None]), dtype)
-    d_out = table((torch.zeros_like(v) if d_o is None else d_o,), dtype)
-    q_dim, v_dim = q.shape[-1], v.shape[-1]
-    never = causal_mask(layout.size, qkv)
+def backward(q, k, v, log_decay, step_size, states, order, chunk_size, d_o, d_state):
+    """Gradients of forward's first six arguments, from those of o and of the last states (either may be None)."""
+    layout = Layout(q, v, order, chunk_size, states.dtype)
+    log_w, e = layout.take_gates(log_decay), layout.take_gates(step_size)
+    streams, v_dim, q_dim = layout.streams, v.shape[-1], q.shape[-1]
+    d_o = torch.zeros_like(v) if d_o is None else d_o
+    d_state = torch.zeros_like(states[0]) if d_state is None else d_state.flatten(0, 2).to(states.dtype)
 
-    d_qkv = qkv.new_empty(layout.chunks, layout.streams, layout.size, 2 * q_dim + v_dim)
-    d_gates = qkv.new_empty(layout.chunks, layout.streams, layout.size, 2)
-    d_state = torch.zeros_like(states[0]) if d_state is None else d_state.flatten(0, 2).to(dtype)
+    d_q, d_k, d_v = (layout.new(layout.chunks, streams, layout.size, dim) for dim in (q_dim, q_dim, v_dim))
+    d_log_w, d_e = torch.empty_like(log_w), torch.empty_like(e)
     for n in reversed(layout.slabs()):
-        slab = Slab(gather(qkv, layout.rows[n]), gather(gates, layout.gate_rows[n]), q_dim, never)
-        d_out_n = gather(d_out, layout.rows[n])
-        state = states[n].flatten(0, 1)
-        # d_states[j] is the gradient of the state that enters chunk j, d_states[j+1] of the one that leaves it.
-        d_states = states.new_empty(n.stop - n.start + 1, *states.shape[1:])
+        slab = Slab(layout, n, q, k, v, log_w, e)
+        d_out = layout.take(d_o, n)
+        before, after = states[n].flatten(0, 1), states[n.start + 1:n.stop + 1].flatten(0, 1)
+        # d_states[j] is the gradient of the state that enters chunk j, d_states[j + 1] of the one that leaves it.
+        d_states = layout.new(n.stop - n.start + 1, *states.shape[1:])
         d_states[-1] = d_state
-        torch.bmm(d_out_n.mT, slab.n, out=d_states[:-1].flatten(0, 1))
-        carries = slab.carry.mT.unflatten(0, (-1, layout.streams)).unbind()
-        for entering, carry in zip(reversed(d_states[:-1].unbind()), reversed(carries)):
-            d_state = entering.baddbmm_(d_state, carry)
-        d_left = d_states[1:].flatten(0, 1)
+        torch.bmm(d_out.mT, slab.n, out=d_states[:-1].flatten(0, 1))
+        p_n = slab.p.mT.unflatten(0, (-1, streams)).unbind()
+        for d_before, p in zip(reversed(d_states[:-1].unbind()), reversed(p_n)):
+            d_state = d_before.baddbmm_(d_state, p)
+        d_after = d_states[1:].flatten(0, 1)
 
-        u = slab.u0.baddbmm_(slab.w, state.mT, alpha=-1)                              # U
-        d_u = torch.bmm(slab.read.mT, d_out_n).baddbmm_(slab.write, d_left.mT)
-        d_v = torch.bmm(slab.inverse.mT, d_u)
-        d_read = torch.bmm(d_out_n, u.mT).mul_(slab.r_read)                           # of e_s q_t . k_s
-        d_erase = torch.bmm(d_v, u.mT).mul_(slab.r_erase).neg_()                      # of e_s k_t . k_s
-        d_q = torch.bmm(d_out_n, state).mul_(slab.after).baddbmm_(d_read, slab.ek)
-        # k_t acts twice: what it predicts, and what it writes with step size e_t.
-        d_k_predict = torch.bmm(d_v, state).mul_(slab.before).neg_().baddbmm_(d_erase, slab.ek)
-        d_ek = torch.bmm(u, d_left).mul_(slab.left).baddbmm_(d_read.mT, slab.q).baddbmm_(d_erase.mT, slab.k)
-        d_e = (slab.k * d_ek).sum(-1)
+        d_q_n, d_k_n, d_v_n = (x[n].flatten(0, 1) for x in (d_q, d_k, d_v))
+        u = slab.u0.baddbmm_(slab.w, before.mT)
+        d_u = torch.bmm(slab.m.mT, d_out).baddbmm_(slab.f, d_after.mT)
+        torch.bmm(slab.inverse.mT, d_u, out=d_v_n)
+        d_read = torch.bmm(d_out, u.mT).mul_(slab.r_read)                             # of e_s q_t . k_s
+        d_erase = torch.bmm(d_v_n, u.mT).mul_(slab.r_erase)                           # of -e_s k_t . k_s
+        torch.bmm(d_out, before, out=d_q_n).mul_(slab.r_after).baddbmm_(d_read, slab.ek)
+        # k_t acts twice: it predicts (this gradient is negative) and it writes, scaled by e_t.
+        d_predict = torch.bmm(d_v_n, before).mul_(slab.r_predict).baddbmm_(d_erase, slab.ek)
+        d_write = torch.bmm(u, d_after).mul_(slab.r_left)
+        d_write.baddbmm_(d_read.mT, slab.q).baddbmm_(d_erase.mT, slab.k, alpha=-1)
+        torch.addcmul(-d_predict, d_write, slab.e, out=d_k_n)
+        d_e_n = (slab.k * d_write).sum(-1)
 
-        # log w_t scales every ratio that spans token t: sources before it, sinks from t on.
-        through_predict = (slab.k * d_k_predict).sum(-1)
-        spanned = (slab.q * d_q).sum(-1) - slab.e * d_e + through_predict
-        spanned[:, -1] += (states[n.start + 1:n.stop + 1].flatten(0, 1) * d_left).sum((1, 2))
-        d_log_w = spanned.flip(-1).cumsum(-1).flip(-1) - through_predict
+        # log w_t scales every ratio that spans token t: from sources before t to sinks at t or, for predictions, past t.
+        past = -(slab.k * d_predict).sum(-1)
+        spanned = (slab.q * d_q_n).sum(-1) - slab.e[..., 0] * d_e_n + past
+        spanned[:, -1] += (after * d_after).sum((1, 2))
+        d_log_w[n] = (spanned.flip(-1).cumsum(-1).flip(-1) - past).unflatten(0, (-1, streams))
+        d_e[n] = d_e_n.unflatten(0, (-1, streams))
 
-        parts = d_qkv[n].flatten(0, 1).split([q_dim, q_dim, v_dim], -1)
-        for part, grad in zip(parts, (d_q, d_k_predict.addcmul_(d_ek, slab.e[..., None]), d_v)):
-            part.copy_(grad)
-        torch.stack([d_log_w, d_e], -1, out=d_gates[n].flatten(0, 1))
-
-    d_qkv = sum_scans(d_qkv, layout.places).split([q_dim, q_dim, v_dim], -1)
-    d_gates = gather(d_gates.flatten(0, 2), layout.places).view(*layout.places.shape, 2).unbind(-1)
-    grads = [torch.empty(x.shape, dtype=x.dtype, device=x.device).copy_(grad)
-             for x, grad in zip((q, k, v, log_decay, step_size), (*d_qkv, *d_gates))]
-    return *grads, d_state.view(len(order), len(q), q.shape[2], v_dim, q_dim)
+    inputs = (q, k, v, log_decay, step_size)
+    grads = [layout.sum_scans(x) for x in (d_q, d_k, d_v)] + [x.take(layout.places) for x in (d_log_w, d_e)]
+    return *(grad.to(x.dtype) for x, grad in zip(inputs, grads)), d_state.clone().view(len(order), len(q), -1, v_dim, q_dim)
