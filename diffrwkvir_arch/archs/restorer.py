@@ -36,13 +36,21 @@ def build_upsampler(kind, dim, up_dim, out_channels, factor):
     do; 'direct', one convolution and one pixel shuffle, as SwinIR's lightweight model does.
     """
     if kind == 'direct':
-        return nn.Sequential(nn.Conv2d(dim, out_channels * factor**2, 3, padding=1), nn.PixelShuffle(factor))
-    if kind != 'classic':
+        last = nn.Conv2d(dim, out_channels * factor**2, 3, padding=1)
+        layers = [last, nn.PixelShuffle(factor)]
+    elif kind == 'classic':
+        last = nn.Conv2d(up_dim, out_channels, 3, padding=1)
+        layers = [nn.Conv2d(dim, up_dim, 3, padding=1), nn.LeakyReLU(0.1)]
+        for step in {2: [2], 3: [3], 4: [2, 2]}[factor]:
+            layers += [nn.Conv2d(up_dim, up_dim * step**2, 3, padding=1), nn.PixelShuffle(step)]
+        layers.append(last)
+    else:
         raise ValueError(f"upsampler must be 'classic' or 'direct', got {kind!r}")
-    layers = [nn.Conv2d(dim, up_dim, 3, padding=1), nn.LeakyReLU(0.1)]
-    for step in {2: [2], 3: [3], 4: [2, 2]}[factor]:
-        layers += [nn.Conv2d(up_dim, up_dim * step**2, 3, padding=1), nn.PixelShuffle(step)]
-    return nn.Sequential(*layers, nn.Conv2d(up_dim, out_channels, 3, padding=1))
+    # Training starts near the base image.
+    with torch.no_grad():
+        last.weight.mul_(0.1)
+        last.bias.zero_()
+    return nn.Sequential(*layers)
 
 
 class Restorer(nn.Module):

@@ -21,8 +21,8 @@ def shipped_options():
 def basicsr(verb, option_file, root, force=(), iterations=None, title=''):
     """Runs `basicsr VERB -opt OPTION_FILE --force_yml FORCE...` in the folder `root`.
 
-    A process of its own, because BasicSR reads sys.argv and keeps one log file a process. With `iterations` its log
-    lines drive a progress bar; all of its output goes to root/VERB_NAME.log.
+    A process of its own, because BasicSR reads sys.argv and keeps one log file a process. Its log lines drive a progress
+    bar where `iterations` says how many there will be; all of its output goes to root/VERB_NAME.log.
 
     Raises:
         RuntimeError: It failed; the message is its own error line, or the end of its output.
@@ -33,7 +33,9 @@ def basicsr(verb, option_file, root, force=(), iterations=None, title=''):
     log_file = Path(root) / f'{verb}_{Path(option_file).stem}.log'
     log_file.parent.mkdir(parents=True, exist_ok=True)
     lines = []
-    with log_file.open('w', encoding='utf-8') as log, tqdm(total=iterations, desc=title or verb, unit='it') as bar, \
+    bar_format = None if iterations else '{desc}: {elapsed}'
+    with log_file.open('w', encoding='utf-8') as log, \
+            tqdm(total=iterations, desc=title or verb, unit='it', bar_format=bar_format) as bar, \
             subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
                              encoding='utf-8', errors='replace') as process:
         for line in process.stdout:
