@@ -9,7 +9,8 @@ VENV := $(or $(VIRTUAL_ENV),.venv)
 BIN := $(VENV)/bin
 TORCH ?= torch torchvision
 PIP := "$(BIN)/python" -m pip install --disable-pip-version-check -q $(PIP_FLAGS)
-STAMP := $(VENV)/.diffrwkvir-is-set-up
+# Per checkout, because an active environment may serve several.
+STAMP := $(VENV)/.diffrwkvir-$(shell pwd | cksum | cut -d' ' -f1)
 
 .PHONY: demo test setup
 demo: setup
@@ -25,6 +26,9 @@ $(STAMP): setup.py pyproject.toml
 	test -x "$(BIN)/python" || $(PYTHON) -m venv "$(VENV)"
 	$(PIP) --upgrade pip setuptools wheel
 	$(PIP) $(TORCH)
+	@"$(BIN)/python" -c "import sys, importlib.util as u; \
+		sys.exit('BasicSR 1.4.2 does not build on Python 3.13: see README, Python 3.13' \
+		if sys.version_info >= (3, 13) and not u.find_spec('basicsr') else 0)"
 	$(PIP) --no-build-isolation 'basicsr>=1.4.2'
 	$(PIP) --no-build-isolation -e '.[test]'
 	touch "$@"
