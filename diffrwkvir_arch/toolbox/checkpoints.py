@@ -4,6 +4,7 @@ import io
 import os
 import pickle
 import time
+import zipfile
 
 import torch
 from basicsr.models.base_model import BaseModel
@@ -83,7 +84,7 @@ def read_checkpoint(path, described='checkpoint'):
     try:
         return torch.load(path, map_location='cpu', weights_only=True)
     except pickle.UnpicklingError as error:
-        if 'weights_only' not in str(error).lower():
+        if 'GLOBAL' not in str(error) or not zipfile.is_zipfile(path):
             raise InputError(f'{described}: {path} is damaged or no PyTorch file') from None
         raise InputError(f'{described}: {path} holds Python objects beside tensors, which may run code when loaded; if you '
                          'trust it, load it with torch.load(..., weights_only=False) and save its tensors alone') from None

@@ -1,0 +1,328 @@
+"""Checkpoints and training states: written whole, read with a message that helps, taken up again where they stopped."""
+import copy
+import errno
+import os
+import random
+
+import basicsr.train
+import numpy as np
+import pytest
+import torch
+from basicsr.models import build_model
+from basicsr.models.base_model import BaseModel
+
+from diffrwkvir_arch.cli import main
+from diffrwkvir_arch.errors import InputError
+from diffrwkvir_arch.toolbox import resuming
+from diffrwkvir_arch.toolbox.checkpoints import find_weights
+from diffrwkvir_arch.toolbox.resuming import get_random_states, set_random_states
+
+
+@pytest.fixture
+def opt(options, tmp_path):
+    """The option dict of a run, as train_pipeline has it after parsing."""
+    folder = tmp_path / 'experiments' / 'tiny'
+    for name in ('models', 'training_states', 'visualization'):
+        (folder / name).mkdir(parents=True)
+        options['path'][name] = str(folder / name)
+    options['path'].update(experiments_root=str(folder), log=str(folder))
+    options['datasets']['train'].update(phase='train', scale=2)
+    return dict(options, is_train=True, auto_resume=False, dist=False, rank=0, world_size=1)
+
+
+@pytest.fixture
+def model(opt):
+    return build_model(opt)
+
+
+def network_file(opt, name='net_g_3.pth'):
+    return os.path.join(opt['path']['models'], name)
+
+
+def step(model, iteration):
+    model.update_learning_rate(iteration)
+    model.feed_data({'lq': torch.rand(1, 3, 8, 8), 'gt': torch.rand(1, 3, 16, 16)})
+    model.optimize_parameters(iteration)
+
+
+# ----- saving -----
+
+
+def fill_the_disk(monkeypatch):
+    """Every write to disk ends as on a full one."""
+
+    def full(descriptor):
+        raise OSError(errno.ENOSPC, 'No space left on device')
+
+    monkeypatch.setattr(os, 'fsync', full)
+
+
+@pytest.mark.parametrize('save', ['save_network', 'save_training_state'])
+def test_a_full_disk_keeps_the_checkpoint_that_was_there(model, opt, monkeypatch, save):
+
+    def run():
+        if save == 'save_network':
+            model.save_network(model.net_g, 'net_g', 3)
+        else:
+            model.save_training_state(0, 3)
+
+    run()
+    path = network_file(opt) if save == 'save_network' else os.path.join(opt['path']['training_states'], '3.state')
+    good = open(path, 'rb').read()
+    fill_the_disk(monkeypatch)
+    with pytest.raises(InputError, match=f'no space left on device for {path}') as error:
+        run()
+    assert open(path, 'rb').read() == good and os.listdir(os.path.dirname(path)) == [os.path.basename(path)]
+    assert '\n' not in str(error.value)
+
+
+def test_upstream_ignores_that_it_could_not_save(model, monkeypatch):
+    messages = []
+    monkeypatch.setattr('time.sleep', lambda seconds: None)
+    monkeypatch.setattr(torch, 'save', lambda *arguments: (_ for _ in ()).throw(OSError(errno.ENOSPC, 'full')))
+    monkeypatch.setattr('basicsr.models.base_model.get_root_logger',
+                        lambda: type('Log', (), {'warning': staticmethod(messages.append)}))
+    BaseModel.save_network.upstream(model, model.net_g, 'net_g', 3)
+    assert 'Just ignore it' in messages[-1]
+
+
+def test_a_passing_failure_is_tried_again(model, opt, monkeypatch):
+    calls, replace = [], os.replace
+
+    def fail_twice(source, target):
+        calls.append(target)
+        if len(calls) < 3:
+            raise OSError(errno.EIO, 'Input/output error')
+        replace(source, target)
+
+    monkeypatch.setattr('time.sleep', lambda seconds: None)
+    monkeypatch.setattr(os, 'replace', fail_twice)
+    model.save_network(model.net_g, 'net_g', 3)
+    assert len(calls) == 3 and 'params' in torch.load(network_file(opt))
+    monkeypatch.setattr(os, 'replace', lambda *paths: (_ for _ in ()).throw(OSError(errno.EROFS, 'Read-only file system')))
+    with pytest.raises(InputError, match=r'cannot write .*net_g_3\.pth: Read-only file system'):
+        model.save_network(model.net_g, 'net_g', 3)
+
+
+def test_what_is_saved_is_what_upstream_saves(model, opt):
+    model.save_network([model.net_g, model.net_g_ema], 'net_g', 3, param_key=['params', 'params_ema'])
+    ours = torch.load(network_file(opt))
+    BaseModel.save_network.upstream(model, [model.net_g, model.net_g_ema], 'net_g', 3, param_key=['params', 'params_ema'])
+    upstream = torch.load(network_file(opt))
+    assert ours.keys() == upstream.keys()
+    for key in ours:
+        assert all(torch.equal(ours[key][name], tensor) for name, tensor in upstream[key].items())
+
+
+# ----- loading -----
+
+
+def test_a_missing_checkpoint_is_named_with_its_option(opt):
+    opt['path']['pretrain_network_g'] = 'nowhere.pth'
+    with pytest.raises(InputError, match=r'path\.pretrain_network_g: nowhere\.pth does not exist'):
+        build_model(opt)
+
+
+def test_a_truncated_checkpoint_is_named(model, opt):
+    model.save_network(model.net_g, 'net_g', 3)
+    content = open(network_file(opt), 'rb').read()
+    for rest in (content[:len(content) // 2], b'', b'no checkpoint'):
+        open(network_file(opt), 'wb').write(rest)
+        with pytest.raises(InputError, match=r'net_g_3\.pth is damaged or no PyTorch file') as error:
+            model.load_network(model.net_g, network_file(opt))
+        assert '\n' not in str(error.value)
+
+
+def test_a_checkpoint_with_python_objects_is_not_run(model, opt):
+    torch.save({'params': model.net_g.state_dict(), 'args': random.Random(0)}, network_file(opt))
+    with pytest.raises(InputError, match='holds Python objects beside tensors'):
+        model.load_network(model.net_g, network_file(opt))
+
+
+def test_a_plain_state_dict_loads(model, opt):
+    other = {name: torch.full_like(tensor, 0.5) for name, tensor in model.net_g.state_dict().items()}
+    torch.save({f'module.{name}': tensor for name, tensor in other.items()}, network_file(opt))
+    with pytest.raises(KeyError, match='params'):
+        BaseModel.load_network.upstream(model, model.net_g, network_file(opt))
+    for param_key in ('params', 'params_ema', None):
+        model.load_network(model.net_g, network_file(opt), param_key=param_key)
+    assert all((tensor == 0.5).all() for tensor in model.net_g.state_dict().values())
+
+
+def test_the_nearest_entry_is_taken_where_the_wanted_one_is_absent():
+    weights = {'w': torch.zeros(1)}
+    assert find_weights({'params': weights}, 'params_ema') == (weights, 'params')
+    assert find_weights({'params_ema': weights}, 'params') == (weights, 'params_ema')
+    assert find_weights({'params': weights, 'params_ema': {}}, None) == (weights, 'params')
+    assert find_weights({'model': 3}, 'params') == (None, None)
+    assert find_weights([1], 'params') == (None, None)
+
+
+def test_a_file_without_weights_tells_what_it_holds(model, opt):
+    torch.save({'epoch': 1, 'loss': 2}, network_file(opt))
+    with pytest.raises(InputError, match=r"holds no weights under 'params' \(it holds: epoch, loss\)"):
+        model.load_network(model.net_g, network_file(opt))
+
+
+def test_another_networks_checkpoint_is_told_in_one_line(model, opt):
+    torch.save({'params': torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3), torch.nn.Linear(2, 2)).state_dict()},
+               network_file(opt))
+    opt['path']['pretrain_network_g'] = network_file(opt)
+    with pytest.raises(InputError) as error:
+        build_model(opt)
+    message = str(error.value)
+    assert message.startswith('path.pretrain_network_g: ') and '\n' not in message
+    assert 'does not fit EDSR' in message and 'lacks body.0.conv1.bias, body.0.conv1.weight, body.0.conv2.bias and ' in message
+    assert 'has 0.bias, 0.weight, 1.bias and 1 more instead' in message and 'another network' in message
+
+
+def test_another_scale_is_recognised(model, opt):
+    from basicsr.archs import build_network
+    other = build_network(dict(opt['network_g'], upscale=3))
+    torch.save({'params': other.state_dict()}, network_file(opt))
+    with pytest.raises(InputError, match=r'upsample\.0\.bias: \(72,\) in the file, \(32,\) in the network.*another scale'):
+        model.load_network(model.net_g, network_file(opt))
+    # As upstream: what fits is taken, the rest logged.
+    model.load_network(model.net_g, network_file(opt), strict=False)
+    assert torch.equal(model.net_g.conv_first.weight, other.conv_first.weight)
+
+
+# ----- states -----
+
+
+def test_upstream_cannot_resume_without_cuda_and_archives_what_it_should_resume(opt, model, tmp_path, monkeypatch):
+    model.save(0, 3)
+    opt['path']['resume_state'] = os.path.join(opt['path']['training_states'], '3.state')
+    if not torch.cuda.is_available():
+        with pytest.raises((RuntimeError, AssertionError)):
+            basicsr.train.load_resume_state.upstream(copy.deepcopy(opt))
+    assert basicsr.train.load_resume_state(copy.deepcopy(opt))['iter'] == 3
+    # From any folder but root_path upstream finds no state, and train_pipeline then archives the run.
+    monkeypatch.chdir(tmp_path.parent)
+    opt['auto_resume'] = True
+    assert basicsr.train.load_resume_state.upstream(copy.deepcopy(opt)) is None
+    assert basicsr.train.load_resume_state(copy.deepcopy(opt))['iter'] == 3
+
+
+def test_the_newest_usable_state_is_taken(opt, model, tmp_path, monkeypatch):
+    warnings = []
+    monkeypatch.setattr(resuming, 'warn', warnings.append)
+    for iteration in (3, 6, 9, 12):
+        model.save(0, iteration)
+    states = opt['path']['training_states']
+    content = open(os.path.join(states, '12.state'), 'rb').read()
+    open(os.path.join(states, '12.state'), 'wb').write(content[:len(content) // 2])
+    os.remove(network_file(opt, 'net_g_9.pth'))
+    open(network_file(opt, 'net_g_6.pth'), 'wb').write(b'cut')
+    for name in ('latest.state', '99.state.tmp', 'notes.txt'):
+        open(os.path.join(states, name), 'w').write('x')
+    opt['auto_resume'] = True
+    state = basicsr.train.load_resume_state(opt)
+    assert state['iter'] == 3
+    assert opt['path']['resume_state'] == os.path.join(states, '3.state')
+    assert opt['path']['pretrain_network_g'] == network_file(opt, 'net_g_3.pth')
+    assert [next(number for number in ('12', '9', '6') if f'{number}.state' in warning) for warning in warnings] == ['12', '9', '6']
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError):
+        basicsr.train.load_resume_state.upstream(opt)
+
+
+def test_without_a_usable_state_training_starts_afresh_with_a_warning(opt, monkeypatch):
+    warnings = []
+    monkeypatch.setattr(resuming, 'warn', warnings.append)
+    opt['auto_resume'] = True
+    assert basicsr.train.load_resume_state(opt) is None
+    assert 'no usable training state' in warnings[0]
+
+
+def test_networks_that_are_not_saved_may_be_left_out_of_resuming(opt, model):
+    model.save(0, 3)
+    opt.update(auto_resume=True, network_teacher={'type': 'EDSR'})
+    assert basicsr.train.load_resume_state(copy.deepcopy(opt)) is None
+    opt['path'].update(ignore_resume_networks=['network_teacher'], pretrain_network_teacher='teacher.pth')
+    resumed = copy.deepcopy(opt)
+    assert basicsr.train.load_resume_state(resumed)['iter'] == 3
+    assert resumed['path']['pretrain_network_teacher'] == 'teacher.pth'
+
+
+@pytest.mark.parametrize('content, message', [(None, 'does not exist'), (b'cut', 'is damaged'), ({'a': 1}, 'is no training state')])
+def test_an_explicit_state_that_cannot_be_used_is_named_with_its_option(opt, tmp_path, content, message):
+    path = tmp_path / '7.state'
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    elif content:
+        torch.save(content, path)
+    opt['path']['resume_state'] = str(path)
+    with pytest.raises(InputError, match=rf'path\.resume_state: .*7\.state {message}'):
+        basicsr.train.load_resume_state(opt)
+
+
+def test_an_explicit_state_brings_its_own_networks(opt, model, tmp_path):
+    model.save(0, 3)
+    renamed = copy.deepcopy(opt)
+    for key in ('experiments_root', 'models', 'training_states', 'visualization'):
+        renamed['path'][key] = opt['path'][key].replace('/tiny', '/other')
+    renamed['path']['resume_state'] = os.path.join(opt['path']['training_states'], '3.state')
+    basicsr.train.load_resume_state(renamed)
+    assert renamed['path']['pretrain_network_g'] == network_file(opt)
+    assert os.path.isdir(renamed['path']['models'])
+    os.remove(network_file(opt))
+    with pytest.raises(InputError, match=r'3\.state needs net_g_3\.pth'):
+        basicsr.train.load_resume_state(renamed)
+
+
+def test_a_state_holds_best_metrics_and_random_states_as_plain_values(model, opt):
+    model.best_metric_results = {'some': {'psnr': {'better': 'higher', 'val': np.float64(30), 'iter': 2}}}
+    model.save_training_state(0, 3)
+    state = torch.load(os.path.join(opt['path']['training_states'], '3.state'), weights_only=True)
+    assert state['best_metric_results']['some']['psnr']['val'] == 30
+    drawn = random.random(), np.random.rand(), torch.rand(1).item()
+    other = build_model(opt)
+    other.resume_training(copy.deepcopy(state))
+    assert other.best_metric_results['some']['psnr'] == {'better': 'higher', 'val': 30, 'iter': 2}
+    assert (random.random(), np.random.rand(), torch.rand(1).item()) == drawn
+    BaseModel.save_training_state.upstream(model, 0, 6)
+    assert 'best_metric_results' not in torch.load(os.path.join(opt['path']['training_states'], '6.state'))
+
+
+def test_random_states_survive_with_a_normal_number_in_store():
+    np.random.normal()  # numpy draws two and keeps one
+    states = get_random_states()
+    drawn = np.random.normal(), np.random.normal()
+    set_random_states(states)
+    assert (np.random.normal(), np.random.normal()) == drawn
+
+
+def test_basicsrs_own_states_still_load_and_other_networks_states_are_refused(model, opt):
+    BaseModel.save_training_state.upstream(model, 0, 3)
+    state = torch.load(os.path.join(opt['path']['training_states'], '3.state'))
+    build_model(opt).resume_training(copy.deepcopy(state))
+    state['optimizers'] = []
+    with pytest.raises(InputError, match='belongs to other networks or optimizers'):
+        model.resume_training(state)
+
+
+def test_a_state_saved_at_the_end_of_an_epoch_continues_with_the_next(model, opt):
+    model.opt['iterations_per_epoch'] = 3
+    for iteration, epoch in ((2, 0), (3, 1), (7, 2)):
+        model.save_training_state(0, iteration)
+        state = torch.load(os.path.join(opt['path']['training_states'], f'{iteration}.state'))
+        assert state['epoch'] == epoch
+    BaseModel.save_training_state.upstream(model, 0, 3)
+    assert torch.load(os.path.join(opt['path']['training_states'], '3.state'))['epoch'] == 0
+
+
+@pytest.mark.parametrize('at', [4, 3])
+def test_a_resumed_run_is_the_run_that_never_stopped(options, write_options, workdir, at):
+    # Three iterations an epoch: 4 lies within one, 3 at its end.
+    options['logger']['save_checkpoint_freq'] = at
+    options['val']['val_freq'] = 2
+    path = write_options(options)
+    assert main(['train', '-opt', path, '--force_yml', 'name=whole']) == 0
+    assert main(['train', '-opt', path, '--force_yml', f'train:total_iter={at}']) == 0
+    assert main(['train', '-opt', path, '--auto_resume']) == 0
+    whole, resumed = (torch.load(f'experiments/{name}/models/net_g_latest.pth') for name in ('whole', 'tiny'))
+    for key in ('params', 'params_ema'):
+        for name, tensor in whole[key].items():
+            assert torch.equal(resumed[key][name], tensor), name
+    assert sorted(os.listdir('experiments')) == ['tiny', 'whole']
