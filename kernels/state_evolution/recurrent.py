@@ -3,21 +3,22 @@ import torch
 
 
 def recurrent(q, k, v, log_decay, step_size, initial_state):
-    """Walks along L; autograd differentiates it. Arguments as `state_evolution`, all of one floating dtype.
+    """Walks along L (Eq. 5); autograd differentiates it, as often as asked. Shapes as in `state_evolution`, one dtype.
 
     Returns:
         o (B, L, H, Dv), state (B, H, Dv, Dk)
     """
     batch, length, heads, _ = v.shape
 
-    def tokens(x):    # (B, L, H, D) -> L times (B*H, D, 1)
+    def tokens(x):    # (B, L, H, D) -> L columns (B*H, D, 1)
         return x.transpose(0, 1).reshape(length, batch * heads, -1, 1).unbind()
 
-    state = initial_state.flatten(0, 1)    # (B*H, Dv, Dk)
+    written = step_size[..., None] * k    # e_t k_t
+    state = initial_state.flatten(0, 1)
     outputs = []
-    for q_t, k_t, v_t, w_t, e_t in zip(*map(tokens, (q, k, v, log_decay.exp(), step_size))):
-        error = torch.baddbmm(v_t, state, k_t, alpha=-1)                      # v_t - k_t S_{t-1}^T
-        state = torch.baddbmm(w_t * state, e_t * error, k_t.transpose(1, 2))    # Eq. 5
+    for q_t, k_t, v_t, w_t, ek_t in zip(*map(tokens, (q, k, v, log_decay.exp(), written))):
+        error = torch.baddbmm(v_t, state, k_t, alpha=-1)
+        state = torch.baddbmm(w_t * state, error, ek_t.mT)
         outputs.append(torch.bmm(state, q_t))
-    o = torch.stack(outputs).reshape(length, batch, heads, -1).transpose(0, 1)
+    o = torch.stack(outputs).view(length, batch, heads, -1).transpose(0, 1)
     return o, state.unflatten(0, (batch, heads))

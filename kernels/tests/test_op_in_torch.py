@@ -1,0 +1,200 @@
+"""The operator behaves as a citizen of PyTorch: dtypes, autocast, memory, compile, checkpoints, DDP and FLOP counters."""
+import copy
+
+import pytest
+import torch
+import torch.distributed as dist
+from op_cases import make_inputs, relative_error
+from torch import nn
+from torch.library import opcheck
+from torch.utils.checkpoint import checkpoint
+from torch.utils.flop_counter import FlopCounterMode
+
+from state_evolution import MMENGINE_HANDLES, state_evolution, state_evolution_2d
+from state_evolution.chunked_op import chunked_backward_op, chunked_op
+
+BACKENDS = ('recurrent', 'chunked')
+HALVES = (torch.bfloat16, torch.float16)
+
+
+class Block(nn.Module):
+    """A projection into the operator, as a network would use it; x (B, 20, 8)."""
+
+    def __init__(self):
+        super().__init__()
+        self.project = nn.Linear(8, 2 * 3 * 4 + 2 * 2)
+
+    def forward(self, x):
+        q, k, v, w, e = self.project(x).split([8, 8, 8, 2, 2], -1)
+        q, k, v = (y.unflatten(-1, (2, 4)) for y in (q, k, v))
+        k = nn.functional.normalize(k, dim=-1)
+        return state_evolution_2d(q, k, v, -nn.functional.softplus(w), e.sigmoid(), 4, 5).flatten(2)
+
+
+def block_and_input():
+    torch.manual_seed(0)
+    return Block(), torch.randn(2, 20, 8)
+
+
+def parameter_gradients(module, output):
+    return torch.autograd.grad(output.square().sum(), list(module.parameters()))
+
+
+def assert_all_equal(results, expected):
+    assert all(torch.equal(x, y) for x, y in zip(results, expected))
+
+
+@pytest.mark.parametrize('backend', BACKENDS)
+@pytest.mark.parametrize('dtype', HALVES)
+def test_half_precision_goes_in_and_out_while_states_and_sums_are_float32(backend, dtype):
+    *tensors, state = [x.requires_grad_() for x in make_inputs(length=40, dtype=dtype)]
+    o, last = state_evolution(*tensors, initial_state=state, return_state=True, backend=backend)
+    assert o.dtype == dtype and last.dtype == torch.float32
+    *singles, state32 = [x.detach().float() for x in (*tensors, state)]
+    o32, last32 = state_evolution(*singles, initial_state=state32, return_state=True, backend=backend)
+    assert torch.equal(o, o32.to(dtype)) and torch.equal(last, last32)
+    grads = torch.autograd.grad(o.sum() + last.sum(), (*tensors, state))
+    assert [grad.dtype for grad in grads] == [dtype] * 6
+
+
+@pytest.mark.parametrize('backend', BACKENDS)
+def test_mixed_dtypes_follow_v(backend):
+    q, k, v, log_decay, step_size, _ = make_inputs(dtype=torch.float32)
+    o, state = state_evolution(q, k, v.bfloat16(), log_decay, step_size, return_state=True, backend=backend)
+    assert o.dtype == torch.bfloat16 and state.dtype == torch.float32
+
+
+@pytest.mark.parametrize('backend', BACKENDS)
+def test_float64_stays_float64(backend):
+    *tensors, _ = make_inputs()
+    o, state = state_evolution(*tensors, return_state=True, backend=backend)
+    assert o.dtype == state.dtype == torch.float64
+    assert relative_error(o, state_evolution(*tensors, backend='recurrent')) < 1e-13
+
+
+@pytest.mark.parametrize('backend', BACKENDS)
+def test_autocast_does_not_touch_the_arithmetic(backend):
+    def run(autocast):
+        with torch.autocast('cpu', torch.bfloat16, enabled=autocast):
+            o = state_evolution(*tensors, initial_state=state, backend=backend)
+        return o, *torch.autograd.grad(o.sum(), (*tensors, state))
+
+    *tensors, state = [x.requires_grad_() for x in make_inputs(length=40, q_dim=16, v_dim=16, dtype=torch.float32)]
+    assert_all_equal(run(autocast=True), run(autocast=False))
+
+
+def test_a_network_trains_under_autocast():
+    block, x = block_and_input()
+    with torch.autocast('cpu', torch.bfloat16):
+        o = block(x)
+    grads = parameter_gradients(block, o.float())
+    assert o.dtype == torch.bfloat16 and all(grad.isfinite().all() and grad.any() for grad in grads)
+
+
+@pytest.mark.parametrize('backend', BACKENDS)
+def test_strided_inputs_are_read_right_and_no_input_is_written(backend):
+    inputs = make_inputs(length=40)
+    strided = [x.transpose(0, -1).contiguous().transpose(0, -1) for x in inputs]
+    copies = [x.clone() for x in strided]
+    for group in (inputs, strided):
+        for x in group:
+            x.requires_grad_()
+
+    def run(*tensors, state):
+        o, last = state_evolution(*tensors, initial_state=state, return_state=True, backend=backend)
+        return o, last, *torch.autograd.grad(o.sum() + last.sum(), (*tensors, state))
+
+    assert_all_equal(run(*strided[:5], state=strided[5]), run(*inputs[:5], state=inputs[5]))
+    assert_all_equal(strided, copies)
+
+
+@pytest.mark.parametrize('length', [64, 640])
+def test_backward_keeps_only_the_inputs_and_the_states_between_chunks(length):
+    tensors = [x.requires_grad_() for x in make_inputs(1, length, 2, 8, 4)]
+    kept = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda x: kept.append(x) or x, lambda x: x):
+        state_evolution(*tensors[:5], initial_state=tensors[5], chunk_size=16)
+    size = {x.data_ptr(): x.numel() for x in kept if x.is_floating_point()}
+    states = (length // 16 + 1) * 2 * 8 * 4
+    assert sum(size.values()) == sum(x.numel() for x in tensors[:5]) + states
+
+
+@pytest.mark.parametrize('grad, kept', [(False, 0), (True, 3)])
+def test_states_between_chunks_are_kept_only_for_training(grad, kept):
+    class Watch(torch.utils._python_dispatch.TorchDispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            result = func(*args, **(kwargs or {}))
+            if func is torch.ops.state_evolution.chunked.default:
+                seen.append(len(result[2]))
+            return result
+
+    seen = []
+    tensors = [x.requires_grad_(grad) for x in make_inputs(length=32)[:5]]
+    with Watch():
+        state_evolution(*tensors, chunk_size=16)
+    assert seen == [kept]
+
+
+@pytest.mark.parametrize('with_state', [False, True])
+def test_opcheck_finds_no_fault_in_the_operator(with_state):
+    q, k, v, log_decay, step_size, state = [x.requires_grad_() for x in make_inputs(length=5)]
+    order = torch.tensor([[0, 1, 2, 3, 4], [4, 2, 0, 1, 3]])
+    log_decay, step_size, state = (x.expand(2, *x.shape) for x in (log_decay, step_size, state))
+    opcheck(chunked_op, (q, k, v, log_decay, step_size, state if with_state else None, order, 2, True))
+    tensors = [x.detach() for x in (q, k, v, log_decay, step_size)]
+    states = torch.randn(4, 8, 3, 4, dtype=torch.float64)
+    opcheck(chunked_backward_op, (*tensors, states, order, 2, v.detach(), state.detach() if with_state else None))
+
+
+def test_compile_traces_a_network_as_one_graph():
+    block, x = block_and_input()
+    compiled = torch.compile(block, fullgraph=True, backend='aot_eager')
+    expected, o = block(x), compiled(x)
+    assert torch.allclose(o, expected, atol=1e-6)
+    for grad, truth in zip(parameter_gradients(block, o), parameter_gradients(block, expected)):
+        assert torch.allclose(grad, truth, atol=1e-5)
+
+
+def test_checkpointing_changes_no_gradient():
+    block, x = block_and_input()
+    assert_all_equal(parameter_gradients(block, checkpoint(block, x, use_reentrant=False)),
+                     parameter_gradients(block, block(x)))
+
+
+def test_a_deep_copy_computes_the_same():
+    block, x = block_and_input()
+    assert torch.equal(copy.deepcopy(block)(x), block(x))
+
+
+@pytest.mark.skipif(not dist.is_available() or dist.is_initialized(), reason='needs to open its own process group')
+def test_distributed_data_parallel_trains_it():
+    dist.init_process_group('gloo', store=dist.HashStore(), rank=0, world_size=1)
+    try:
+        block, x = block_and_input()
+        expected = parameter_gradients(block, block(x))
+        nn.parallel.DistributedDataParallel(block)(x).square().sum().backward()
+        assert_all_equal([p.grad for p in block.parameters()], expected)
+    finally:
+        dist.destroy_process_group()
+
+
+@pytest.mark.parametrize('backend', BACKENDS)
+def test_flop_counter_equals_the_count_by_hand(backend):
+    tensors = [x.requires_grad_() for x in make_inputs(batch=2, length=20, heads=2, q_dim=4, v_dim=3)]
+    # Three products of 4 x 3 per token, head and sample; each multiply-add is two operations.
+    once = 2 * 3 * (4 * 3) * 20 * 2 * 2
+    with FlopCounterMode(display=False) as counter:
+        o = state_evolution(*tensors[:5], initial_state=tensors[5], backend=backend)
+        assert counter.get_total_flops() == once
+        o.sum().backward()
+    assert counter.get_total_flops() == 3 * once
+    with FlopCounterMode(display=False) as counter:
+        state_evolution_2d(*tensors[:5], 4, 5, directions=('forward', 'upward'), backend=backend)
+    assert counter.get_total_flops() == 2 * once
+
+
+def test_mmengine_counts_the_same_multiply_adds():
+    analysis = pytest.importorskip('mmengine.analysis')
+    block, x = block_and_input()
+    flops = analysis.FlopAnalyzer(block, (x,)).set_op_handle(**MMENGINE_HANDLES).by_operator()
+    assert flops['chunked'] == 4 * 3 * (4 * 4) * 20 * 2 * 2

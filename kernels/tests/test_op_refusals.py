@@ -1,0 +1,61 @@
+"""What cannot be computed is refused before anything is computed, and the message names the argument."""
+import pytest
+import torch
+from op_cases import NAMES, make_inputs
+
+from state_evolution import state_evolution, state_evolution_2d
+
+
+def inputs(**changes):
+    return {**dict(zip(NAMES, make_inputs(dtype=torch.float32))), **changes}
+
+
+def zeros(*shape, **kwargs):
+    return torch.zeros(*shape, **kwargs)
+
+
+# The inputs are q, k (2, 20, 2, 4), v (2, 20, 2, 3), gates (2, 20, 2), initial_state (2, 2, 3, 4).
+@pytest.mark.parametrize('change, error, words', [
+    ({'backend': 'numba'}, ValueError, "'numba' is not part of this version.*'recurrent', 'chunked'"),
+    ({'backend': 'triton'}, ValueError, "'triton' is not part of this version.*'recurrent', 'chunked'"),
+    ({'backend': 'cuda'}, ValueError, "backend must be one of .*got 'cuda'"),
+    ({'chunk_size': 0}, ValueError, 'chunk_size must be .*got 0'),
+    ({'chunk_size': 2.5}, ValueError, 'chunk_size must be .*got 2.5'),
+    ({'q': [1.]}, TypeError, 'q must be a tensor, got list'),
+    ({'v': zeros(2, 20, 2, 3, dtype=torch.long)}, TypeError, 'v must be float16.*got torch.int64'),
+    ({'k': zeros(2, 20, 2, 4, device='meta')}, ValueError, 'one device: q is on cpu, k on meta'),
+    ({'q': zeros(2, 20, 4)}, ValueError, r'q must be \(B, L, H, Dk\).*got \(2, 20, 4\)'),
+    ({'q': zeros(2, 0, 2, 4)}, ValueError, r'q must be .*got \(2, 0, 2, 4\)'),
+    ({'k': zeros(2, 20, 2, 5)}, ValueError, r'k must have the shape of q.*got \(2, 20, 2, 5\)'),
+    ({'v': zeros(2, 19, 2, 3)}, ValueError, r'v must be \(B, L, H, Dv\) = \(2, 20, 2, Dv\), got \(2, 19, 2, 3\)'),
+    ({'v': zeros(2, 20, 2, 129)}, ValueError, r'Dk and Dv must be in 1\.\.128.*Dv = 129'),
+    ({'q': zeros(2, 20, 2, 129), 'k': zeros(2, 20, 2, 129)}, ValueError, r'must be in 1\.\.128.*Dk = 129'),
+    ({'log_decay': zeros(2, 20)}, ValueError, r'log_decay must be \(2, 20, 2\), got \(2, 20\)'),
+    ({'step_size': zeros(1, 2, 20, 2)}, ValueError, r'step_size must be \(2, 20, 2\), got \(1, 2, 20, 2\)'),
+    ({'initial_state': zeros(2, 2, 4, 3)}, ValueError, r'initial_state must be .* \(2, 2, 3, 4\), got \(2, 2, 4, 3\)'),
+])
+def test_sequences_that_cannot_be_computed_are_refused(change, error, words):
+    with pytest.raises(error, match=words):
+        state_evolution(**inputs(**change))
+
+
+@pytest.mark.parametrize('change, error, words', [
+    ({'height': 4, 'width': 6}, ValueError, r'height \* width must be L = 20, got 4 \* 6'),
+    ({'height': -4, 'width': -5}, ValueError, r'height \* width must be L = 20, got -4 \* -5'),
+    ({'directions': ('forward', 'sideways')}, ValueError, "directions must be among .*got 'sideways'"),
+    ({'directions': ()}, ValueError, 'directions must name at least one'),
+    ({'directions': 'forward'}, TypeError, r"directions must be a sequence of names, such as \('forward',\)"),
+    ({'log_decay': zeros(3, 2, 20, 2)}, ValueError, r'log_decay must be \(2, 20, 2\) or \(4, 2, 20, 2\), got \(3,'),
+    ({'backend': 'triton'}, ValueError, "'triton' is not part of this version"),
+    ({'chunk_size': -1}, ValueError, 'chunk_size must be .*got -1'),
+])
+def test_images_that_cannot_be_computed_are_refused(change, error, words):
+    arguments = {**inputs(), 'height': 4, 'width': 5, **change}
+    del arguments['initial_state']
+    with pytest.raises(error, match=words):
+        state_evolution_2d(**arguments)
+
+
+def test_a_misspelt_option_is_refused():
+    with pytest.raises(TypeError, match='chunksize'):
+        state_evolution(**inputs(chunksize=16))
