@@ -1,0 +1,273 @@
+"""Samplers, loaders, prefetchers and LMDBs: no early end, no hang, no repeated crops."""
+import logging
+import math
+import os
+import random
+import threading
+
+import basicsr.data
+import basicsr.train
+import lmdb
+import numpy as np
+import pytest
+import torch
+from basicsr.data import build_dataloader, build_dataset
+from basicsr.data.data_sampler import EnlargedSampler
+from basicsr.data.prefetch_dataloader import CPUPrefetcher, PrefetchDataLoader, PrefetchGenerator
+from basicsr.utils import FileClient
+from basicsr.utils.file_client import LmdbBackend
+
+from diffrwkvir_arch.errors import InputError
+from diffrwkvir_arch.toolbox.loading import SeededSampler
+from test_data import make_lmdb
+
+LOG = logging.getLogger('test')
+
+
+@pytest.fixture
+def opt(options):
+    """The option dict as create_train_val_dataloader gets it."""
+    for phase in ('train', 'val'):
+        options['datasets'][phase].update(phase=phase, scale=2)
+    return dict(options, is_train=True, dist=False, rank=0, world_size=1)
+
+
+class Draws(torch.utils.data.Dataset):
+    """What an augmentation draws: from random, numpy and torch."""
+
+    def __len__(self):
+        return 4
+
+    def __getitem__(self, index):
+        return torch.tensor([random.random(), np.random.rand(), torch.rand(1).item()], dtype=torch.float64)
+
+
+def train_loader(dataset, build=build_dataloader, **options):
+    opt = {'phase': 'train', 'batch_size_per_gpu': 1, 'num_worker_per_gpu': 0, **options}
+    return build(dataset, opt, num_gpu=0, sampler=None, seed=3)
+
+
+# ----- how long training is -----
+
+
+def test_epochs_follow_from_the_batches_there_are(opt):
+    opt['datasets']['train']['batch_size_per_gpu'] = 4  # six images: one batch, two left over
+    opt['train']['total_iter'] = 20
+    loader, sampler, _, epochs, total = basicsr.train.create_train_val_dataloader.upstream(opt, LOG)
+    assert (epochs + 1) * len(loader) < total
+    loader, sampler, val, epochs, total = basicsr.train.create_train_val_dataloader(opt, LOG)
+    assert epochs == 20 and len(loader) == 1 and total == 20 and len(val) == 1
+    assert opt['iterations_per_epoch'] == 1
+
+
+def test_a_batch_larger_than_the_data_is_refused(opt):
+    opt['datasets']['train']['batch_size_per_gpu'] = 16
+    assert len(basicsr.train.create_train_val_dataloader.upstream(opt, LOG)[0]) == 0
+    with pytest.raises(InputError, match='6 images x dataset_enlarge_ratio 1 .*one batch of 16; lower batch_size_per_gpu to 6 '
+                       'or set dataset_enlarge_ratio to 3'):
+        basicsr.train.create_train_val_dataloader(opt, LOG)
+    opt['datasets']['train']['dataset_enlarge_ratio'] = 3
+    assert len(basicsr.train.create_train_val_dataloader(opt, LOG)[0]) == 1
+
+
+def test_without_training_data_the_missing_option_is_named(opt):
+    del opt['datasets']['train']
+    with pytest.raises(UnboundLocalError):
+        basicsr.train.create_train_val_dataloader.upstream(opt, LOG)
+    with pytest.raises(InputError, match='datasets.train is missing'):
+        basicsr.train.create_train_val_dataloader(opt, LOG)
+
+
+# ----- order and seeds -----
+
+
+def test_the_order_follows_manual_seed():
+    data = list(range(10))
+    assert list(EnlargedSampler(data, 1, 0)) == list(EnlargedSampler(data, 1, 0))
+    first, again, other = (list(SeededSampler(data, 1, 0, seed=seed)) for seed in (1, 1, 2))
+    assert first == again != other and sorted(first) == data
+    sampler = SeededSampler(data, 1, 0, seed=1)
+    sampler.set_epoch(1)
+    assert list(sampler) != first
+
+
+def test_ranks_share_out_the_enlarged_data():
+    shares = [list(SeededSampler(list(range(5)), 2, rank, ratio=2, seed=1)) for rank in (0, 1)]
+    assert len(shares[0]) == len(shares[1]) == 5 and sorted(shares[0] + shares[1]) == sorted(list(range(5)) * 2)
+
+
+def test_a_resumed_epoch_is_entered_where_it_was_left():
+    sampler = SeededSampler(list(range(10)), 1, 0, seed=1)
+    sampler.set_epoch(2)
+    whole = list(sampler)
+    sampler.enter_at(2, 4)
+    assert list(sampler) == whole[4:] == list(sampler) and len(sampler) == 10
+    sampler.set_epoch(3)
+    assert len(list(sampler)) == 10
+
+
+@pytest.mark.parametrize('persistent', [True, False])
+def test_epochs_draw_different_augmentations(persistent):
+
+    def epochs(build):
+        loader = train_loader(Draws(), build, num_worker_per_gpu=2, persistent_workers=persistent)
+        return [torch.cat(list(loader)) for _ in range(2)]
+
+    first, second = epochs(build_dataloader)
+    assert (first != second).all()
+    # Workers draw differently from each other, and the same in every run.
+    assert len(set(first.flatten().tolist())) == first.numel()
+    assert torch.equal(first, epochs(build_dataloader)[0])
+    if not persistent:
+        first, second = epochs(build_dataloader.upstream)
+        assert torch.equal(first[:, :2], second[:, :2])  # random and numpy repeat
+
+
+def test_loading_leaves_the_random_state_that_is_saved_alone():
+    loader, before = train_loader(Draws(), num_worker_per_gpu=1), torch.get_rng_state()
+    list(loader)
+    assert torch.equal(torch.get_rng_state(), before)
+    list(train_loader(Draws(), build_dataloader.upstream, num_worker_per_gpu=1, persistent_workers=False))
+    assert not torch.equal(torch.get_rng_state(), before)
+
+
+def test_workers_are_forked_and_kept_even_where_a_launcher_chose_spawn():
+    loader = train_loader(Draws(), num_worker_per_gpu=1)
+    assert loader.persistent_workers
+    if os.uname().sysname == 'Linux':
+        assert loader.multiprocessing_context.get_start_method() == 'fork'
+    assert not train_loader(Draws(), num_worker_per_gpu=1, persistent_workers=False).persistent_workers
+
+
+def test_persistent_workers_without_workers_are_no_error():
+    with pytest.raises(ValueError):
+        train_loader(Draws(), build_dataloader.upstream, persistent_workers=True)
+    assert len(train_loader(Draws(), persistent_workers=True)) == 4
+    assert len(build_dataloader(Draws(), {'phase': 'val', 'persistent_workers': True})) == 4
+
+
+def test_data_parallel_batches_are_counted_once():
+    loader = build_dataloader(Draws(), {'phase': 'train', 'batch_size_per_gpu': 1, 'num_worker_per_gpu': 0}, num_gpu=2)
+    assert loader.batch_size == 2 and len(loader) == 2
+
+
+def test_an_unknown_phase_is_refused():
+    with pytest.raises(InputError, match="got 'trian'"):
+        build_dataloader(Draws(), {'phase': 'trian'})
+
+
+# ----- prefetching -----
+
+
+class Failing(Draws):
+
+    def __getitem__(self, index):
+        if index == 2:
+            raise InputError('03.png: damaged')
+        return torch.zeros(1)
+
+
+@pytest.mark.parametrize('workers', [0, 1])
+def test_a_failure_while_prefetching_is_raised_instead_of_waiting_for_ever(workers):
+    loader = train_loader(Failing(), prefetch_mode='cpu', num_worker_per_gpu=workers)
+    assert isinstance(loader, PrefetchDataLoader)
+    prefetcher = CPUPrefetcher(loader)
+    prefetcher.reset()
+    with pytest.raises(InputError, match=r'03\.png: damaged'):
+        for _ in range(5):
+            prefetcher.next()
+
+
+def test_upstream_waits_for_ever(monkeypatch):
+    monkeypatch.setattr(PrefetchGenerator, 'run', PrefetchGenerator.run.upstream)
+    monkeypatch.setattr(threading, 'excepthook', lambda arguments: None)
+
+    def fail():
+        raise ValueError
+        yield
+
+    generator = PrefetchGenerator(fail(), 1)
+    generator.join(5)
+    # The thread has ended and left nothing to wake the one that waits.
+    assert not generator.is_alive() and generator.queue.empty()
+
+
+def test_prefetched_batches_are_those_of_the_loader_epoch_after_epoch():
+    loader = train_loader(torch.arange(4.), prefetch_mode='cpu', num_worker_per_gpu=1)
+    prefetcher = CPUPrefetcher(loader)
+    for _ in range(2):
+        prefetcher.reset()
+        batches = [prefetcher.next() for _ in range(4)]
+        assert sorted(batch.item() for batch in batches) == [0, 1, 2, 3] and prefetcher.next() is None
+
+
+def test_workers_start_with_the_first_epoch_and_once():
+    starts = []
+
+    class Loader(list):
+
+        def __iter__(self):
+            starts.append(1)
+            return super().__iter__()
+
+    prefetcher = CPUPrefetcher(Loader([1]))
+    assert prefetcher.next() is None
+    prefetcher.reset()
+    assert prefetcher.next() == 1 and len(starts) == 1
+    upstream = object.__new__(CPUPrefetcher)
+    CPUPrefetcher.__init__.upstream(upstream, Loader([1]))
+    assert len(starts) == 2
+
+
+# ----- LMDB -----
+
+
+@pytest.fixture
+def store(image_folders):
+    return make_lmdb(image_folders[0])
+
+
+def test_an_lmdb_is_read_twice_in_a_process_and_in_forked_workers(store, image_folders):
+    first, second = (FileClient('lmdb', db_paths=store, client_keys='gt') for _ in range(2))
+    assert first.get('00', 'gt') == second.get('00', 'gt')
+    # Train and validation share it, in this process and in workers that inherit it.
+    dataset = build_dataset({'name': 'x', 'type': 'SingleImageDataset', 'phase': 'train', 'dataroot_lq': store})
+    here = dataset[0]['lq']
+    for _ in range(2):
+        there = next(iter(train_loader(dataset, num_worker_per_gpu=2, persistent_workers=False)))
+        assert there['lq'].shape[1:] == here.shape
+    assert torch.equal(dataset[0]['lq'], here)
+
+
+def test_upstream_cannot_open_an_lmdb_twice(image_folders):
+    store = make_lmdb(image_folders[1])
+    if int(lmdb.__version__.split('.')[0]) < 2:
+        pytest.skip('lmdb before 2.0 allows it')
+    one = LmdbBackend.upstream(store, 'lq')
+    with pytest.raises(lmdb.Error, match='already open'):
+        LmdbBackend.upstream(store, 'lq')
+    one._client['lq'].close()
+
+
+def test_a_missing_key_is_named_with_its_lmdb(store):
+    client = FileClient('lmdb', db_paths=[store], client_keys=['gt'])
+    with pytest.raises(InputError, match=r"gt\.lmdb: has no image '99'"):
+        client.get('99', 'gt')
+
+
+def test_a_folder_that_is_no_lmdb_is_named(tmp_path):
+    with pytest.raises(InputError, match=r'no data\.mdb in it'):
+        FileClient('lmdb', db_paths=[str(tmp_path)], client_keys=['gt'])
+
+
+def test_an_lmdb_that_was_made_anew_is_opened_anew(store, image_folders):
+    FileClient('lmdb', db_paths=[store], client_keys=['gt']).get('00', 'gt')
+    import shutil
+    shutil.rmtree(store)
+    make_lmdb(image_folders[0], [f'new{number}' for number in range(6)])
+    assert FileClient('lmdb', db_paths=[store], client_keys=['gt']).get('new0', 'gt')
+
+
+def test_iterations_cover_the_data(opt):
+    loader = basicsr.train.create_train_val_dataloader(opt, LOG)[0]
+    assert len(list(loader)) == math.floor(6 / 2)

@@ -1,0 +1,261 @@
+"""Optimizers, moving averages, several processes, log lines, Ctrl-C: upstream's faults and their mends."""
+import os
+import signal
+import subprocess
+import sys
+
+import cv2
+import numpy as np
+import pytest
+import torch
+import torch.distributed as dist
+from basicsr.data import degradations
+from basicsr.metrics import calculate_metric
+from basicsr.models import build_model
+from basicsr.models.base_model import BaseModel
+from basicsr.utils import dist_util
+from basicsr.utils.logger import MessageLogger
+
+from diffrwkvir_arch.cli import main
+from diffrwkvir_arch.errors import InputError
+from diffrwkvir_arch.toolbox import stopping
+from diffrwkvir_arch.toolbox.stopping import StopRequest, TrainingStopped, stop_request
+
+
+@pytest.fixture
+def opt(options, tmp_path):
+    """The option dict of a run, as a model gets it."""
+    for name in ('models', 'training_states', 'visualization'):
+        (tmp_path / name).mkdir()
+        options['path'][name] = str(tmp_path / name)
+    return dict(options, is_train=True, dist=False, rank=0, world_size=1)
+
+
+# ----- optimizers and EMA -----
+
+
+@pytest.mark.parametrize('name', ['Adam', 'AdamW', 'SGD', 'NAdam', 'RMSprop'])
+def test_every_optimizer_of_torch_is_at_hand(opt, name):
+    opt['train']['optim_g'] = {'type': name, 'lr': 1e-3, 'weight_decay': 0.1}
+    model = build_model(opt)
+    assert type(model.optimizer_g) is getattr(torch.optim, name) and model.optimizer_g.defaults['weight_decay'] == 0.1
+    if name != 'Adam':
+        with pytest.raises(NotImplementedError):
+            BaseModel.get_optimizer.upstream(model, name, [], 1e-3)
+
+
+@pytest.mark.parametrize('section, message', [
+    ({'type': 'AdmaW', 'lr': 1e-3}, r"unknown optimizer 'AdmaW' \(did you mean 'AdamW'\?\)"),
+    ({'type': 'Adam', 'lr': 1e-3, 'beta': [0.9, 0.99]}, r"Adam has no option 'beta' \(did you mean 'betas'\?\)"),
+    ({'type': 'Adam', 'lr': -1.0}, 'Adam refuses lr: -1.0: Invalid learning rate'),
+    ({'type': 'Adam', 'lr': 'small'}, 'Adam refuses lr: small'),
+])
+def test_an_optimizer_that_cannot_be_made_is_explained(opt, section, message):
+    opt['train']['optim_g'] = section
+    with pytest.raises(InputError, match=message):
+        build_model(opt)
+
+
+def test_the_moving_average_copies_buffers(opt):
+    model = build_model(opt)
+    model.net_g, model.net_g_ema = torch.nn.BatchNorm2d(2), torch.nn.BatchNorm2d(2)
+    with torch.no_grad():
+        model.net_g.weight.fill_(3)
+    model.net_g.running_mean.fill_(5)
+    model.net_g.num_batches_tracked.fill_(7)
+    BaseModel.model_ema.upstream(model, 0.5)
+    assert model.net_g_ema.weight[0] == 2 and model.net_g_ema.running_mean[0] == 0
+    model.model_ema(0.5)
+    assert model.net_g_ema.weight[0] == 2.5
+    assert model.net_g_ema.running_mean[0] == 5 and model.net_g_ema.num_batches_tracked == 7
+
+
+# ----- several processes -----
+
+
+def test_without_torchrun_the_command_is_told(monkeypatch):
+    for name in ('RANK', 'WORLD_SIZE', 'LOCAL_RANK', 'MASTER_ADDR'):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(KeyError):
+        dist_util._init_dist_pytorch.upstream('nccl')
+    with pytest.raises(InputError, match='torchrun --nproc_per_node 2 -m diffrwkvir_arch train -opt FILE --launcher pytorch'):
+        dist_util._init_dist_pytorch('nccl')
+
+
+@pytest.fixture
+def one_rank(monkeypatch):
+    """The environment of torchrun --nproc_per_node 1, on a machine without CUDA."""
+    for name, value in {'RANK': '0', 'WORLD_SIZE': '1', 'LOCAL_RANK': '0', 'MASTER_ADDR': '127.0.0.1', 'MASTER_PORT': '0'}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
+    monkeypatch.setattr(torch.cuda, 'device_count', lambda: 0)
+    yield
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
+def test_on_the_cpu_processes_talk_through_gloo_and_models_are_wrapped_without_devices(opt, one_rank):
+    with pytest.raises(ZeroDivisionError):
+        dist_util._init_dist_pytorch.upstream('nccl')
+    dist_util._init_dist_pytorch('nccl')
+    assert dist.get_backend() == 'gloo'
+    opt.update(dist=True, find_unused_parameters=True)
+    model = build_model(opt)
+    assert isinstance(model.net_g, torch.nn.parallel.DistributedDataParallel)
+    # Rank 0 alone validates: a forward of its own must not wait for the others.
+    assert model.net_g.broadcast_buffers is False and model.net_g.find_unused_parameters
+    with pytest.raises((RuntimeError, AssertionError)):
+        BaseModel.model_to_device.upstream(model, torch.nn.Linear(1, 1))
+
+
+def test_the_device_is_that_of_the_local_rank(one_rank, monkeypatch):
+    chosen = []
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: True)
+    monkeypatch.setattr(torch.cuda, 'device_count', lambda: 4)
+    monkeypatch.setattr(torch.cuda, 'set_device', chosen.append)
+    monkeypatch.setattr(dist, 'init_process_group', lambda backend, timeout: chosen.append(backend))
+    monkeypatch.setenv('RANK', '5')
+    monkeypatch.setenv('LOCAL_RANK', '3')
+    dist_util._init_dist_pytorch('nccl')
+    assert chosen == [3, 'nccl']
+    monkeypatch.setenv('LOCAL_RANK', '4')
+    with pytest.raises(InputError, match='asks for at least 5 GPUs, 4 are visible'):
+        dist_util._init_dist_pytorch('nccl')
+
+
+# ----- log lines and small operations -----
+
+
+def test_the_last_line_has_no_negative_time_left(opt, monkeypatch):
+    clock = {'now': 0.}
+    monkeypatch.setattr('basicsr.utils.logger.time', type('Clock', (), {'time': staticmethod(lambda: clock['now'])}))
+
+    def last_line(init):
+        clock['now'] = 0.
+        logger = object.__new__(MessageLogger)
+        init(logger, opt, 0)
+        lines = []
+        logger.logger = type('Log', (), {'info': staticmethod(lines.append)})
+        clock['now'] = 600.
+        logger({'epoch': 0, 'iter': 6, 'lrs': [1e-3], 'time': 1., 'data_time': 0.})
+        return lines[0]
+
+    assert 'eta: -1 day' in last_line(MessageLogger.__init__.upstream)
+    assert 'eta: 0:00:00' in last_line(MessageLogger.__init__)
+
+
+def test_jpeg_degradation_takes_a_fractional_quality():
+    image = np.full((8, 8, 3), 0.5, np.float32)
+    with pytest.raises(cv2.error):
+        degradations.add_jpg_compression.upstream(image, 80.4)
+    assert np.array_equal(degradations.add_jpg_compression(image, 80.4), degradations.add_jpg_compression.upstream(image, 80))
+
+
+def test_a_metric_without_ground_truth_says_so():
+    data, opt = {'img': np.zeros((16, 16, 3), np.uint8)}, {'type': 'calculate_psnr', 'crop_border': 0}
+    with pytest.raises(TypeError, match='img2'):
+        calculate_metric.upstream(data, dict(opt))
+    with pytest.raises(InputError, match='calculate_psnr compares with a ground truth'):
+        calculate_metric(data, dict(opt))
+    assert calculate_metric({**data, 'img2': data['img'] + 1}, dict(opt)) > 40
+
+
+# ----- Ctrl-C -----
+
+
+@pytest.fixture
+def stopping_now(monkeypatch):
+    """As if a signal had come."""
+    monkeypatch.setattr(stop_request, 'active', True)
+    monkeypatch.setattr(stop_request, 'requested_at', 0.)
+
+
+def test_a_signal_saves_before_the_next_iteration(opt, stopping_now):
+    model = build_model(opt)
+    with pytest.raises(TrainingStopped, match=r'stopped after iteration 4, saved as .*4\.state; .*--auto_resume'):
+        model.update_learning_rate(5)
+    assert torch.load(os.path.join(opt['path']['training_states'], '4.state'))['iter'] == 4
+    assert os.path.isfile(os.path.join(opt['path']['models'], 'net_g_4.pth'))
+    BaseModel.update_learning_rate.upstream(model, 5)  # goes on
+
+
+def test_before_the_first_iteration_there_is_nothing_to_save(opt, stopping_now):
+    model = build_model(opt)
+    with pytest.raises(TrainingStopped, match='nothing to save'):
+        model.update_learning_rate(1)
+    assert os.listdir(opt['path']['training_states']) == []
+
+
+def test_outside_the_command_signals_are_left_alone(opt, monkeypatch):
+    model = build_model(opt)
+    before = signal.getsignal(signal.SIGINT)
+    monkeypatch.setattr(stop_request, 'requested_at', 0.)
+    model.update_learning_rate(5)
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_the_first_signal_asks_and_the_second_stops(monkeypatch, capfd):
+    now = {'time': 5.}
+    monkeypatch.setattr(stopping, 'time', type('Clock', (), {'monotonic': staticmethod(lambda: now['time'])}))
+    before, request = signal.getsignal(signal.SIGTERM), StopRequest()
+    with pytest.raises(KeyboardInterrupt):
+        with request.on_signals():
+            assert request.requested_at is None
+            os.kill(os.getpid(), signal.SIGTERM)
+            assert request.requested_at == 5. and 'finishing this iteration' in capfd.readouterr().err
+            os.kill(os.getpid(), signal.SIGINT)  # the launcher's copy of the same press
+            now['time'] = 9.
+            os.kill(os.getpid(), signal.SIGINT)
+    assert signal.getsignal(signal.SIGTERM) is before and not request.active
+
+
+def test_a_signal_leaves_a_running_validation(opt, capfd):
+    model = build_model(opt)
+    seen = []
+
+    def validate(dataloader, current_iter, tb_logger, save_img):
+        seen.append(current_iter)
+        os.kill(os.getpid(), signal.SIGINT)
+        seen.append('not reached')
+
+    model.nondist_validation = validate
+    with stop_request.on_signals():
+        model.validation(None, 5, None)
+        assert seen == [5] and stop_request.requested_at is not None
+        model.validation(None, 6, None)  # the next dataset is not begun
+        assert seen == [5]
+        with pytest.raises(TrainingStopped, match='after iteration 5'):
+            model.update_learning_rate(6)
+    stop_request.__init__()
+
+
+def test_the_final_validation_counts_the_iterations_there_were(opt):
+    model, seen = build_model(opt), []
+    model.nondist_validation = lambda dataloader, current_iter, *rest: seen.append(current_iter)
+    model.validation(None, 7, None)
+    model.opt['is_train'] = False
+    model.validation(None, 'name', None)
+    BaseModel.validation.upstream(model, None, 7, None)
+    assert seen == [6, 'name', 7]
+
+
+def test_ctrl_c_saves_and_the_run_can_be_taken_up(options, write_options, workdir):
+    options['train']['total_iter'] = 100000
+    options['logger']['save_checkpoint_freq'] = 100000
+    options['datasets']['train']['num_worker_per_gpu'] = 1
+    path = write_options(options)
+    process = subprocess.Popen([sys.executable, '-m', 'diffrwkvir_arch', 'train', '-opt', path], stdout=subprocess.PIPE,
+                               stderr=subprocess.PIPE, text=True)
+    for line in process.stderr:
+        if 'lr:(' in line:
+            break
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130, errors
+    (state, ) = os.listdir('experiments/tiny/training_states')
+    last = errors.strip().splitlines()[-1]
+    assert last.startswith('basicsr: stopped after iteration') and state in last and 'Traceback' not in errors
+    iteration = int(state.partition('.')[0])
+    assert torch.load(f'experiments/tiny/training_states/{state}')['epoch'] == iteration // 3
+    assert main(['train', '-opt', path, '--auto_resume', '--force_yml', f'train:total_iter={iteration + 2}']) == 0
+    assert os.listdir('experiments') == ['tiny']
