@@ -137,7 +137,7 @@ def main(argv=None):
         return complain(error, f'no space left on device{f" for {error.filename}" if error.filename else ""}', arguments)
     except KeyboardInterrupt as interrupt:
         if is_first_rank():
-            print(f'basicsr: {interrupt or "interrupted"}', file=sys.stderr, flush=True)
+            print(f'basicsr: {str(interrupt) or "interrupted"}', file=sys.stderr, flush=True)
         return INTERRUPTED
 
 

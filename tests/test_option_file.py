@@ -5,6 +5,7 @@ import pytest
 from basicsr.models.sr_model import SRModel
 from basicsr.utils.registry import ARCH_REGISTRY, MODEL_REGISTRY
 
+from diffrwkvir_arch import option_file
 from diffrwkvir_arch.errors import InputError
 from diffrwkvir_arch.option_file import check_options
 
@@ -142,6 +143,18 @@ def test_a_test_needs_neither_training_options_nor_val(options):
 def test_a_training_file_is_not_tested_by_mistake(options):
     with pytest.raises(InputError, match="'datasets.train': testing takes the datasets"):
         checked(options, is_train=False)
+
+
+def test_prefetching_to_a_gpu_needs_one_and_pinned_memory(options, monkeypatch):
+    options['datasets']['train']['prefetch_mode'] = 'cuda'
+    monkeypatch.setattr(option_file, 'has_cuda', lambda: False)
+    opt, warnings = checked(options)
+    assert opt['datasets']['train']['prefetch_mode'] is None and 'needs a GPU' in warnings[0]
+    monkeypatch.setattr(option_file, 'has_cuda', lambda: True)
+    with pytest.raises(InputError, match='needs datasets.train.pin_memory: true'):
+        checked(options)
+    options['datasets']['train']['pin_memory'] = True
+    assert checked(options)[0]['datasets']['train']['prefetch_mode'] == 'cuda'
 
 
 def test_an_lmdb_is_recognised_by_its_name(options, tmp_path):

@@ -1,0 +1,336 @@
+"""The `basicsr` command from end to end: training and testing work, and what a user can put right is told in one line."""
+import errno
+import os
+import subprocess
+import sys
+import time
+
+import cv2
+import numpy as np
+import pytest
+import torch
+import yaml
+from basicsr.archs import build_network
+
+from diffrwkvir_arch import cli
+from diffrwkvir_arch.cli import asks_for_help, main
+from diffrwkvir_arch.errors import InputError
+from test_data import make_lmdb
+from test_option_file import put
+
+
+@pytest.fixture
+def run(write_options, capfd):
+    """Runs a verb on an option dict; returns the exit code and what came on stderr."""
+
+    def run_verb(verb, options, *flags):
+        code = main([verb, '-opt', write_options(options), *flags])
+        return code, capfd.readouterr().err
+
+    return run_verb
+
+
+def error_line(result):
+    """The one line of a run that ended with exit code 2."""
+    code, errors = result
+    lines = errors.strip().splitlines()
+    assert code == 2 and lines[-1].startswith('basicsr: error: ') and 'Traceback' not in errors, errors
+    assert sum(line.startswith('basicsr: error') for line in lines) == 1
+    return lines[-1]
+
+
+def as_test(options, weights='experiments/tiny/models/net_g_latest.pth'):
+    """The option dict that tests what the given one trained."""
+    opt = {key: options[key] for key in ('name', 'model_type', 'scale', 'num_gpu', 'network_g', 'val')}
+    return {**opt, 'datasets': {'test_1': options['datasets']['val']}, 'path': {'pretrain_network_g': weights}}
+
+
+# ----- what works -----
+
+
+def test_training_and_testing_leave_their_files_in_the_current_directory(run, options, workdir):
+    assert run('train', options)[0] == 0
+    assert sorted(os.listdir('experiments/tiny/models')) == ['net_g_3.pth', 'net_g_6.pth', 'net_g_latest.pth']
+    assert sorted(os.listdir('experiments/tiny/training_states')) == ['3.state', '6.state']
+    options['val']['save_img'] = True
+    assert run('test', as_test(options))[0] == 0
+    assert sorted(os.listdir('results/tiny/visualization/some'))[0] == '00_tiny.png'
+    (log, ) = [name for name in os.listdir('results/tiny') if name.endswith('.log')]
+    assert '# psnr:' in open(f'results/tiny/{log}', encoding='utf-8').read()
+    # As BasicSR: a second run archives the first.
+    assert run('train', options)[0] == 0
+    assert len([name for name in os.listdir('experiments') if name.startswith('tiny_archived_')]) == 1
+    header = open('experiments/tiny/tiny.yml', encoding='utf-8').read()
+    assert '# basicsr train -opt ' in header
+
+
+def test_swinir_trains_and_tests_by_a_standard_option_file(run, options):
+    options.update(model_type='SwinIRModel', network_g={
+        'type': 'SwinIR', 'upscale': 2, 'in_chans': 3, 'img_size': 8, 'window_size': 4, 'img_range': 1., 'depths': [2],
+        'embed_dim': 8, 'num_heads': [2], 'mlp_ratio': 2, 'upsampler': 'pixelshuffledirect', 'resi_connection': '1conv'
+    })
+    options['train'].update(total_iter=2, scheduler={'type': 'MultiStepLR', 'milestones': [1], 'gamma': 0.5})
+    assert run('train', options)[0] == 0
+    assert run('test', as_test(options))[0] == 0
+
+
+@pytest.mark.parametrize('loading', [{'num_worker_per_gpu': 1}, {'num_worker_per_gpu': 1, 'prefetch_mode': 'cpu'}])
+def test_training_reaches_total_iter_with_workers_and_prefetching(run, options, loading):
+    options['datasets']['train'].update(batch_size_per_gpu=4, **loading)
+    assert run('train', options)[0] == 0
+    assert os.path.isfile('experiments/tiny/training_states/6.state')
+
+
+def test_training_and_validation_may_share_one_lmdb(run, options, image_folders):
+    for side, folder in zip(('gt', 'lq'), image_folders):
+        store = make_lmdb(folder)
+        for phase in ('train', 'val'):
+            options['datasets'][phase][f'dataroot_{side}'] = store
+            options['datasets'][phase].pop('io_backend', None)
+    options['val']['val_freq'] = 2
+    for workers in (0, 1):
+        options['datasets']['train']['num_worker_per_gpu'] = workers
+        assert run('train', options)[0] == 0
+
+
+def test_grey_alpha_and_sixteen_bit_images_train(run, options, image_folders):
+    gt, lq = image_folders
+    for number, convert in enumerate([lambda image: cv2.cvtColor(image, cv2.COLOR_BGR2GRAY),
+                                      lambda image: cv2.cvtColor(image, cv2.COLOR_BGR2BGRA),
+                                      lambda image: image.astype(np.uint16) * 257]):
+        path = str(lq / f'{number:02d}.png')
+        cv2.imwrite(path, convert(cv2.imread(path)))
+    code, errors = run('train', options)
+    assert code == 0 and 'alpha channel; it is dropped' in errors
+
+
+def test_images_without_ground_truth_are_restored(run, options):
+    assert run('train', options)[0] == 0
+    test = as_test(options)
+    test['datasets'] = {'test_1': {'name': 'own', 'type': 'SingleImageDataset',
+                                   'dataroot_lq': options['datasets']['val']['dataroot_lq']}}
+    assert 'compares with a ground truth' in error_line(run('test', test))
+    del test['val']
+    assert run('test', test)[0] == 0
+    assert len(os.listdir('results/tiny/visualization/own')) == 6
+
+
+def test_forced_options_reach_the_run(run, options):
+    code, _ = run('train', options, '--force_yml', 'train:total_iter=2', 'train:optim_g:lr=1e-4', 'name=other')
+    state = torch.load('experiments/other/models/net_g_latest.pth')
+    assert code == 0 and 'params_ema' in state
+    assert 'lr:(1.000e-04' in ''.join(open(f'experiments/other/{name}').read()
+                                      for name in os.listdir('experiments/other') if name.endswith('.log'))
+
+
+# ----- what a user can put right -----
+
+
+def spoil(name):
+    """What is wrong, as a function of the options and the image folders, and what the line must name."""
+
+    def change(path, value):
+        return lambda options, gt, lq: put(options, path, value)
+
+    def write(content):
+        return lambda options, gt, lq: (lq / '03.png').write_bytes(content)
+
+    def unpair(options, gt, lq):
+        (lq / '03.png').rename(lq / '3.png')
+
+    def resize(options, gt, lq):
+        cv2.imwrite(str(lq / '03.png'), np.zeros((8, 10, 3), np.uint8))
+
+    cases = {
+        'missing folder': (change('datasets.train.dataroot_gt', 'no/where'), ['datasets.train.dataroot_gt', 'no/where']),
+        'missing LMDB': (lambda options, gt, lq: options['datasets']['train'].update(
+            dataroot_gt='gt.lmdb', dataroot_lq='lq.lmdb', io_backend={'type': 'lmdb'}),
+            ['datasets.train.dataroot_gt', 'gt.lmdb']),
+        'a folder that is no LMDB': (change('datasets.train.io_backend', {'type': 'lmdb'}), ["dataset 'some'", 'NAME.lmdb']),
+        'unpaired names': (unpair, ["dataset 'some'", 'GT without LQ: 03.png', 'LQ without GT: 3.png', 'filename_tmpl']),
+        'wrong sizes': (resize, ['lq/03.png is 10x8', 'gt/03.png is 40x32', 'wrong scale']),
+        'corrupt image': (write(b'\x89PNG no more'), ['lq/03.png', 'damaged', 'replace or remove']),
+        'empty image': (write(b''), ['lq/03.png', 'empty']),
+        'batch larger than data': (change('datasets.train.batch_size_per_gpu', 32),
+                                   ['batch_size_per_gpu to 6', 'dataset_enlarge_ratio to 6', '6 images']),
+        'patch larger than image': (change('datasets.train.gt_size', 64), ['gt_size 64', '.png: 40x32']),
+        'misspelt option': (change('train.ema_deacy', 0.9), ["'train.ema_deacy'", "did you mean 'ema_decay'"]),
+        'unknown arch': (change('network_g.type', 'SwinIRR'), ['network_g.type', "'SwinIRR'", "did you mean 'SwinIR'"]),
+        'unknown model': (change('model_type', 'SRModle'), ['model_type', "did you mean 'SRModel'"]),
+        'no such state': (change('path.resume_state', 'x.state'), ['path.resume_state', 'x.state does not exist']),
+        'no such weights': (change('path.pretrain_network_g', 'x.pth'), ['path.pretrain_network_g', 'x.pth does not exist']),
+        'bad learning rate': (change('train.optim_g.lr', -1.0), ['lr: -1.0']),
+    }
+    return cases if name is None else cases[name]
+
+
+@pytest.mark.parametrize('case', spoil(None))
+def test_bad_input_ends_with_one_line_that_names_it(run, options, image_folders, case):
+    change, named = spoil(case)
+    change(options, *image_folders)
+    line = error_line(run('train', options))
+    assert all(words in line for words in named), line
+
+
+@pytest.mark.parametrize('loading', [{'num_worker_per_gpu': 1}, {'prefetch_mode': 'cpu'},
+                                     {'num_worker_per_gpu': 1, 'prefetch_mode': 'cpu'}])
+def test_a_bad_image_is_named_from_workers_too(run, options, image_folders, loading):
+    (image_folders[1] / '03.png').write_bytes(b'')
+    options['datasets']['train'].update(loading)
+    line = error_line(run('train', options))
+    assert line.endswith('lq/03.png: the image file is empty (0 bytes)') and line.count('error') == 1
+
+
+def test_a_checkpoint_of_another_network_is_named(run, options, workdir):
+    other = build_network(dict(options['network_g'], upscale=4))
+    torch.save({'params': other.state_dict()}, 'x4.pth')
+    line = error_line(run('test', as_test(options, 'x4.pth')))
+    assert 'path.pretrain_network_g: x4.pth does not fit EDSR' in line and 'another scale' in line
+
+
+@pytest.mark.parametrize('text, named', [('name: [\n', 'line 2'), ('name: x\n\tscale: 2\n', 'line 2'), ('', 'nothing'),
+                                         ('name: x\n', 'missing options: model_type, datasets, train')])
+def test_a_malformed_option_file_is_named_with_its_line(workdir, capfd, text, named):
+    (workdir / 'bad.yml').write_text(text)
+    line = error_line((main(['train', '-opt', 'bad.yml']), capfd.readouterr().err))
+    assert named in line
+
+
+def test_a_missing_option_file_is_named(workdir, capfd):
+    line = error_line((main(['test', '-opt', 'nowhere.yml']), capfd.readouterr().err))
+    assert '-opt: nowhere.yml does not exist' in line
+
+
+def test_a_launcher_without_torchrun_is_told_the_command(run, options, monkeypatch):
+    monkeypatch.delenv('RANK', raising=False)
+    assert 'torchrun --nproc_per_node' in error_line(run('train', options, '--launcher', 'pytorch'))
+
+
+def test_a_full_disk_ends_training_with_one_line(run, options, monkeypatch):
+
+    def full(descriptor):
+        raise OSError(errno.ENOSPC, 'No space left on device')
+
+    monkeypatch.setattr(os, 'fsync', full)
+    assert 'no space left on device for ' in error_line(run('train', options))
+    assert os.listdir('experiments/tiny/models') == []
+
+
+def test_an_unknown_verb_is_answered_with_the_nearest(capfd):
+    line = error_line((main(['trian']), capfd.readouterr().err))
+    assert "unknown verb 'trian' (did you mean 'train'?)" in line
+
+
+def test_debug_shows_the_traceback_as_well(run, options):
+    options['train']['ema_deacy'] = 1
+    code, errors = run('train', options, '--debug')
+    assert code == 2 and 'Traceback' in errors and errors.strip().splitlines()[-1].startswith('basicsr: error: ')
+
+
+def fail_with(monkeypatch, error):
+    def verb(arguments):
+        raise error
+
+    monkeypatch.setitem(cli.VERBS, 'test', verb)
+
+
+def test_other_operating_system_errors_are_one_line_where_they_say_it_all(monkeypatch, capfd):
+    fail_with(monkeypatch, OSError(errno.ENOSPC, 'No space left on device', 'x.log'))
+    assert 'no space left on device for x.log' in error_line((main(['test']), capfd.readouterr().err))
+    fail_with(monkeypatch, KeyboardInterrupt())
+    assert main(['test']) == 130 and capfd.readouterr().err == 'basicsr: interrupted\n'
+    # What nobody foresaw keeps its traceback.
+    fail_with(monkeypatch, PermissionError(errno.EACCES, 'Permission denied', 'x'))
+    with pytest.raises(PermissionError):
+        main(['test'])
+    fail_with(monkeypatch, RuntimeError('shape'))
+    with pytest.raises(RuntimeError):
+        main(['test'])
+
+
+def test_other_ranks_leave_the_word_to_the_first(monkeypatch, capfd):
+    pauses = []
+    monkeypatch.setattr(time, 'sleep', pauses.append)
+    monkeypatch.setenv('RANK', '1')
+    fail_with(monkeypatch, InputError('bad'))
+    assert main(['test']) == 2 and pauses == [3]
+    fail_with(monkeypatch, KeyboardInterrupt())
+    capfd.readouterr()
+    assert main(['test']) == 130 and capfd.readouterr().err == ''
+
+
+# ----- the command itself -----
+
+
+def basicsr(*arguments, **options):
+    return subprocess.run([sys.executable, '-m', 'diffrwkvir_arch', *arguments], capture_output=True, text=True, **options)
+
+
+def test_help_lists_every_verb_without_importing_torch():
+    code = ("import sys; sys.orig_argv[1:] = ['-m', 'diffrwkvir_arch', '-h']; import diffrwkvir_arch.cli as cli; cli.main(['-h']); "
+            "print([name for name in ('torch', 'basicsr', 'cv2') if name in sys.modules])")
+    text = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True).stdout
+    assert all(f'  {verb} ' in text for verb in cli.VERBS) and text.endswith('[]\n')
+
+
+@pytest.mark.parametrize('arguments', [[], ['-h'], ['--version'], ['train', '-h'], ['test', '--help']])
+def test_help_and_versions_come_from_anywhere(arguments, tmp_path):
+    done = basicsr(*arguments, cwd=tmp_path)
+    assert done.returncode == 0 and done.stderr == ''
+    assert ('basicsr 1.4' if arguments == ['--version'] else 'basicsr') in done.stdout
+
+
+@pytest.mark.parametrize('command, answer', [
+    (['python', '-m', 'diffrwkvir_arch', '-h'], True),
+    (['python', '/usr/bin/basicsr', 'train', '-opt', 'x', '-h'], True),
+    (['python', '/usr/bin/basicsr', '--local-rank=1', 'train', '-opt', 'x'], False),
+    (['python', '/usr/bin/basicsr', 'demo', '-h'], False),
+    (['python', 'my_script.py', '-h'], False),
+    (['python', '-m', 'pytest', '-h'], False),
+])
+def test_only_the_command_itself_is_asked_for_help(command, answer):
+    assert asks_for_help(command) is answer
+
+
+def test_each_verbs_help_has_an_example(capsys):
+    for verb in ('train', 'test'):
+        with pytest.raises(SystemExit) as stop:
+            main([verb, '-h'])
+        assert stop.value.code == 0 and f'basicsr {verb} -opt ' in capsys.readouterr().out
+
+
+def test_a_closed_pipe_is_no_traceback():
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run([sys.executable, '-m', 'diffrwkvir_arch', '-h'], stdout=write, stderr=subprocess.PIPE, text=True)
+    os.close(write)
+    assert done.returncode == 2 and done.stderr.startswith('basicsr: error: the output was closed')
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_the_command_runs_from_the_folder_it_is_called_in(options, tmp_path):
+    options['train']['total_iter'] = 1
+    (tmp_path / 'own.yml').write_text(yaml.safe_dump(options))
+    done = basicsr('train', '-opt', 'own.yml', cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / 'experiments/tiny/models/net_g_latest.pth').is_file()
+
+
+@pytest.mark.parametrize('start', [['-m', 'diffrwkvir_arch'], ['--no-python', os.path.join(os.path.dirname(sys.executable), 'basicsr')]])
+def test_two_processes_train_validate_and_save_once(options, workdir, write_options, start):
+    options['datasets']['train']['num_worker_per_gpu'] = 1
+    options['val']['val_freq'] = 3
+    path = write_options(options)
+    done = subprocess.run([sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc_per_node', '2', *start,
+                           'train', '-opt', path, '--launcher', 'pytorch'], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert torch.load('experiments/tiny/training_states/6.state')['iter'] == 6
+    assert done.stderr.count('End of training') == 1
+
+
+def test_two_processes_tell_a_bad_option_once(options, workdir, write_options):
+    options['train']['ema_deacy'] = 1
+    done = subprocess.run([sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc_per_node', '2', '-m',
+                           'diffrwkvir_arch', 'train', '-opt', write_options(options), '--launcher', 'pytorch'],
+                          capture_output=True, text=True)
+    assert done.returncode != 0 and done.stderr.count('basicsr: error: unknown option') == 1
