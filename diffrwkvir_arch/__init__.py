@@ -3,8 +3,6 @@ import sys
 
 from diffrwkvir_arch import cli
 
-__version__ = '0.1.0'
-
 
 def join_basicsr():
     """Applies every work-around of `toolbox`, then registers networks, losses, metrics, datasets and models."""

@@ -134,7 +134,7 @@ def main(argv=None):
     except OSError as error:
         if error.errno != errno.ENOSPC:
             raise
-        return complain(error, f'no space left on device{f" for {error.filename}" if error.filename else ""}', arguments)
+        return complain(error, f'no space left on device for {error.filename or "the output"}', arguments)
     except KeyboardInterrupt as interrupt:
         if is_first_rank():
             print(f'basicsr: {str(interrupt) or "interrupted"}', file=sys.stderr, flush=True)

@@ -1,4 +1,4 @@
-"""How the plugin's parts join BasicSR's registries: a folder is scanned, its modules are imported, decorators register."""
+"""How the plugin's parts join BasicSR's registries: a folder's modules are imported, and their decorators register."""
 import importlib
 import pkgutil
 

@@ -119,7 +119,7 @@ def test_options_that_basicsr_fails_without_get_defaults(options):
     del options['datasets']['val']['io_backend'], options['datasets']['train']['num_worker_per_gpu']
     opt, _ = checked(options)
     assert opt['path'] == {} and opt['num_gpu'] == 'auto'
-    assert opt['val'] == {'suffix': None, 'save_img': False, 'val_freq': 5000}
+    assert opt['val'] == {'suffix': None, 'metrics': None, 'save_img': False, 'val_freq': 5000}
     assert opt['logger'] == {'print_freq': 100, 'save_checkpoint_freq': 5000, 'use_tb_logger': False}
     assert opt['datasets']['val']['io_backend'] == {'type': 'disk'}
     assert opt['datasets']['train']['num_worker_per_gpu'] == 0
@@ -137,7 +137,7 @@ def test_a_test_needs_neither_training_options_nor_val(options):
     for key in ('train', 'val', 'logger'):
         del options[key]
     opt, _ = checked(options, is_train=False)
-    assert opt['val'] == {'suffix': None, 'save_img': True}
+    assert opt['val'] == {'suffix': None, 'metrics': None, 'save_img': True}
 
 
 def test_a_training_file_is_not_tested_by_mistake(options):
@@ -280,6 +280,12 @@ def test_an_option_of_another_model_is_a_warning(options):
     options['train']['net_d_iters'] = 1
     (warning, ) = checked(options)[1]
     assert 'train.net_d_iters' in warning and 'no effect with model_type SRModel' in warning
+
+
+def test_a_file_made_for_hat_is_told_that_tiles_have_no_effect(options):
+    options['tile'] = {'tile_size': 64, 'tile_pad': 8}
+    (warning, ) = checked(options)[1]
+    assert "option 'tile' has no effect with model_type SRModel; HATModel reads it" == warning
 
 
 def test_a_model_declares_its_own_options_and_refuses_in_time(options, monkeypatch):

@@ -38,7 +38,8 @@ class ImageSource(Dataset):
             raise InputError(f'{self.name}: io_backend type lmdb needs folders named NAME.lmdb, got '
                              f'{" and ".join(self.roots.values())}')
         if not self.is_lmdb and all(are_lmdb):
-            raise InputError(f'{self.name}: {" and ".join(self.roots.values())} are LMDBs; set io_backend: {{type: lmdb}}')
+            raise InputError(f'{self.name}: {" and ".join(self.roots.values())} are LMDBs; set io_backend: '
+                             '{type: lmdb}')
         self.backend_options = backend
         self.file_client = None
         self.told_of_alpha = False

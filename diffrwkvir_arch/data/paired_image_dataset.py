@@ -58,8 +58,8 @@ class PairedImageDataset(ImageSource):
             gt_size = self.opt.get('gt_size')
             if gt_size:
                 if min(gt.shape[:2]) < gt_size:
-                    raise InputError(f'{gt_path}: {shown(gt)} is smaller than a patch of gt_size {gt_size}; lower gt_size or '
-                                     'remove the image')
+                    raise InputError(f'{gt_path}: {shown(gt)} is smaller than a patch of gt_size {gt_size}; lower '
+                                     'gt_size or remove the image')
                 gt, lq = paired_random_crop(gt, lq, gt_size, self.scale, gt_path)
             gt, lq = augment([gt, lq], self.opt.get('use_hflip', False), self.opt.get('use_rot', False))
         else:
@@ -78,8 +78,8 @@ class PairedImageDataset(ImageSource):
         """GT must be `scale` times LQ, or up to `spare` pixels larger, which are cropped."""
         for lq_side, gt_side in zip(lq.shape[:2], gt.shape[:2]):
             if not 0 <= gt_side - lq_side * self.scale <= spare:
-                raise InputError(f'{self.name}: wrong scale or wrong pair: LQ {lq_path} is {shown(lq)}, GT {gt_path} is '
-                                 f'{shown(gt)}, not {self.scale} times as large')
+                raise InputError(f'{self.name}: wrong scale or wrong pair: LQ {lq_path} is {shown(lq)}, GT {gt_path} '
+                                 f'is {shown(gt)}, not {self.scale} times as large')
 
     def __len__(self):
         return len(self.paths)

@@ -81,7 +81,7 @@ def check_template(template, what):
 
 
 def refuse_unpaired(gt_left, lq_left, gt_names, lq_names, template, what):
-    """Raises InputError where images are left without a partner: the first five of either side, and a template that fits."""
+    """Raises InputError where images have no partner; names the first five of either side, and a template that fits."""
     if not gt_left and not lq_left:
         return
     parts = []
@@ -104,6 +104,7 @@ def fitting_template(gt_names, lq_names):
     for lq in sorted(lq_stems, key=len):
         if gt_stems[0] in lq:
             template = lq.replace(gt_stems[0], '{}', 1)
-            if not set('{}') & set(template.replace('{}', '', 1)) and all(template.format(gt) in lq_stems for gt in gt_stems):
+            braces = set('{}') & set(template.replace('{}', '', 1))
+            if not braces and all(template.format(gt) in lq_stems for gt in gt_stems):
                 return template
     return None

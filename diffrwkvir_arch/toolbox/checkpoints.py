@@ -44,17 +44,17 @@ def write_whole(content, path):
                 os.remove(part)
             # Network drives fail now and then; a full disk stays full.
             if error.errno == errno.ENOSPC:
-                raise InputError(f'no space left on device for {path}; earlier files are kept, free some space and go '
-                                 'on with --auto_resume') from None
+                raise InputError(f'no space left on device for {path}; earlier files are kept, free some space and '
+                                 'go on with --auto_resume') from None
             if attempt == 2:
                 raise InputError(f'cannot write {path}: {error.strerror}') from None
             time.sleep(1)
 
 
 def mend_saving():
-    """Fault: models/base_model.py:228-245, a checkpoint is written in place, so a full disk or a kill leaves a truncated
-    file where a good one was; after three failures training goes on unsaved ('Just ignore it'), or, where the third
-    attempt succeeded, ends in 'logger referenced before assignment'.
+    """Fault: models/base_model.py:228-245, a checkpoint is written in place, so a full disk or a kill leaves a
+    truncated file where a good one was; after three failures training goes on unsaved ('Just ignore it'), and a third
+    attempt that succeeds is taken for a failure.
     Mend: written whole or not at all, and failing is an error.
     """
 
@@ -86,11 +86,11 @@ def read_checkpoint(path, described='checkpoint'):
     except pickle.UnpicklingError as error:
         if 'GLOBAL' not in str(error) or not zipfile.is_zipfile(path):
             raise InputError(f'{described}: {path} is damaged or no PyTorch file') from None
-        raise InputError(f'{described}: {path} holds Python objects beside tensors, which may run code when loaded; if you '
-                         'trust it, load it with torch.load(..., weights_only=False) and save its tensors alone') from None
+        raise InputError(f'{described}: {path} holds Python objects beside tensors, which may run code when loaded; if '
+                         'you trust it, torch.load(..., weights_only=False) it and save its tensors alone') from None
     except Exception as error:
-        raise InputError(f'{described}: {path} is damaged or no PyTorch file '
-                         f'({type(error).__name__}: {str(error).splitlines()[0] if str(error) else "unreadable"})') from None
+        reason = (str(error).splitlines() or ['unreadable'])[0]
+        raise InputError(f'{described}: {path} is damaged or no PyTorch file ({reason})') from None
 
 
 def find_weights(checkpoint, param_key):
@@ -135,9 +135,10 @@ def explain_misfit(wanted, found):
         return ''
     differing = missing | unexpected | set(sizes)
     if len(differing) <= len(wanted) / 2:
-        at_the_end = all(any(word in name for word in ('upsampl', 'up.', 'upconv', 'conv_last', 'tail')) for name in differing)
-        parts.append('most of it fits: ' + ('another scale or upsampler? ' if at_the_end else 'other network options? ') +
-                     'strict_load: false takes what fits')
+        upsampler = ('upsampl', 'up.', 'upconv', 'conv_last', 'tail')
+        at_the_end = all(any(word in name for word in upsampler) for name in differing)
+        parts.append(f'most of it fits: {"another scale or upsampler" if at_the_end else "other network options"}? '
+                     'path.strict_load_g: false takes what fits')
     else:
         parts.append('it looks like another network or other network options')
     return '; '.join(parts)
@@ -157,9 +158,9 @@ def mend_loading():
         checkpoint = read_checkpoint(load_path, option)
         weights, found_key = find_weights(checkpoint, param_key)
         if weights is None:
-            held = ', '.join(map(str, list(checkpoint)[:5])) if isinstance(checkpoint, dict) else type(checkpoint).__name__
-            raise InputError(f"{option}: {load_path} holds no weights under '{param_key}' (it holds: {held}); "
-                             'set param_key to the entry with the state dict')
+            held = list(checkpoint)[:5] if isinstance(checkpoint, dict) else [type(checkpoint).__name__]
+            raise InputError(f"{option}: {load_path} holds no weights under '{param_key}' (it holds: "
+                             f"{', '.join(map(str, held))}); set path.param_key_g to the entry with the state dict")
         if found_key != param_key:
             logger.info(f"Loading: {load_path} has no '{param_key}', using '{found_key or 'its root'}'.")
         logger.info(f'Loading {net.__class__.__name__} model from {load_path}, with param key: [{found_key}].')

@@ -1,5 +1,6 @@
 """Several processes: torchrun, DistributedDataParallel, and machines without CUDA."""
 import datetime
+import inspect
 import os
 
 import torch
@@ -14,6 +15,10 @@ from diffrwkvir_arch.toolbox.patching import swap
 # Rank 0 alone validates, and the others wait for it in a collective call. The default of 10 minutes (NCCL) is less than
 # a validation on large images may take.
 TIMEOUT = datetime.timedelta(hours=2)
+
+# PyTorch renamed the argument.
+ARGUMENTS = inspect.signature(DistributedDataParallel).parameters
+SYNC_BUFFERS = 'forward_sync_buffers' if 'forward_sync_buffers' in ARGUMENTS else 'broadcast_buffers'
 
 
 def mend():
@@ -38,6 +43,12 @@ def any_rank(flag, device):
     vote = torch.tensor(float(flag), device=device)
     dist.all_reduce(vote, op=dist.ReduceOp.MAX)
     return bool(vote.item())
+
+
+def wait_for_all():
+    """Returns when every rank has come here."""
+    if dist.is_available() and dist.is_initialized():
+        dist.barrier()
 
 
 def mend_start():
@@ -66,8 +77,8 @@ def mend_start():
 
 def mend_wrapping():
     """Fault: models/base_model.py:95-101 gives DistributedDataParallel the current CUDA device even on CPU ('Found no
-    NVIDIA driver'), and lets it broadcast buffers in every forward, while only rank 0 validates: with a network that has
-    buffers the ranks' collective calls get out of step, ending in a crash (gloo) or a hang (NCCL).
+    NVIDIA driver'), and lets it broadcast buffers in every forward, while only rank 0 validates: with a network that
+    has buffers the ranks' collective calls get out of step, ending in a crash (gloo) or a hang (NCCL).
     Mend: device_ids on CUDA only; no broadcast of buffers, rank 0's are what is saved.
     """
 
@@ -77,7 +88,7 @@ def mend_wrapping():
             return DistributedDataParallel(
                 net,
                 device_ids=[torch.cuda.current_device()] if self.device.type == 'cuda' else None,
-                broadcast_buffers=False,
+                **{SYNC_BUFFERS: False},
                 find_unused_parameters=self.opt.get('find_unused_parameters', False))
         return DataParallel(net) if self.opt['num_gpu'] > 1 else net
 

@@ -27,7 +27,8 @@ def mend_jpeg_quality():
 
 
 def mend_metric_without_gt():
-    """Fault: metrics/__init__.py:18, PSNR on a SingleImageDataset ends in "missing 1 required positional argument: 'img2'".
+    """Fault: metrics/__init__.py:18, PSNR on a SingleImageDataset ends in "missing 1 required positional argument:
+    'img2'".
     Mend: says which metric and what to do.
     """
 

@@ -72,9 +72,9 @@ class SharedLmdbBackend(BaseStorageBackend):
 
 
 def mend_backend():
-    """Fault: utils/file_client.py:112 opens an LMDB for each dataset, which lmdb>=2 refuses within one process ('already
-    open in this process'): the same file for training and validation, in two test sets, or inherited by a forked
-    worker. utils/file_client.py:128, a key that is missing comes back as None and fails later without its name.
+    """Fault: utils/file_client.py:112 opens an LMDB for each dataset, which lmdb>=2 refuses within one process
+    ('already open in this process'): the same file for training and validation, in two test sets, or inherited by a
+    forked worker. utils/file_client.py:128, a key that is missing comes back as None and fails later without its name.
     Mend: SharedLmdbBackend.
     """
     swap(file_client, 'LmdbBackend', SharedLmdbBackend)

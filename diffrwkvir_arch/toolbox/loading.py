@@ -93,6 +93,8 @@ def mend_number_of_epochs():
                     f'\n\tTotal epochs: {total_epochs}; iters: {total_iters}.')
         if 'resumed_from' in opt:
             epoch, iteration = opt['resumed_from']
+            # Workers must not draw again what they drew before the interruption.
+            train_loader.generator.manual_seed(opt['manual_seed'] + iteration)
             done = iteration - epoch * len(train_loader)
             if 0 < done < len(train_loader):
                 train_sampler.enter_at(epoch, done * train_loader.batch_size)
@@ -131,7 +133,8 @@ def mend_loader():
 
     def build_dataloader(dataset, dataset_opt, num_gpu=1, dist=False, sampler=None, seed=None):
         phase = dataset_opt['phase']
-        arguments = {'dataset': dataset, 'pin_memory': dataset_opt.get('pin_memory', False) and torch.cuda.is_available()}
+        pin_memory = dataset_opt.get('pin_memory', False) and torch.cuda.is_available()
+        arguments = {'dataset': dataset, 'pin_memory': pin_memory}
         if phase == 'train':
             processes = 1 if dist else max(1, num_gpu)
             workers = dataset_opt.get('num_worker_per_gpu', 0) * processes
@@ -170,8 +173,8 @@ class Failure:
 
 
 def mend_hanging_prefetcher():
-    """Fault: data/prefetch_dataloader.py:25-28, with `prefetch_mode: cpu` an unreadable image ends the prefetching thread
-    and training waits for its next batch for ever.
+    """Fault: data/prefetch_dataloader.py:25-28, with `prefetch_mode: cpu` an unreadable image ends the prefetching
+    thread and training waits for its next batch for ever.
     Mend: the exception travels through the queue and is raised where the batch was asked for.
     """
 
@@ -196,8 +199,8 @@ def mend_hanging_prefetcher():
 
 
 def mend_prefetcher_started_twice():
-    """Fault: data/prefetch_dataloader.py:72, the prefetcher starts the loader's workers when it is made and train.py:159
-    at once a second time; with `prefetch_mode: cpu` two threads then share one set of kept workers.
+    """Fault: data/prefetch_dataloader.py:72, the prefetcher starts the loader's workers when it is made and
+    train.py:159 at once a second time; with `prefetch_mode: cpu` two threads then share one set of kept workers.
     Mend: they start with the first epoch.
     """
 

@@ -46,7 +46,8 @@ class OptionLoader(yaml.SafeLoader):
 
 
 OptionLoader.add_implicit_resolver('tag:yaml.org,2002:float',
-                                   re.compile(r'[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)[eE][-+]?[0-9]+$'), list('-+.0123456789'))
+                                   re.compile(r'[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)[eE][-+]?[0-9]+$'),
+                                   list('-+.0123456789'))
 
 
 def mend_yaml():
@@ -236,8 +237,8 @@ def add_paths(opt, root_path):
 
 
 def mend_copying():
-    """Fault: utils/options.py:183-197 reads and writes the copy of the option file in the locale's encoding, which fails
-    on a name or comment in another script.
+    """Fault: utils/options.py:183-197 reads and writes the copy of the option file in the locale's encoding, which
+    fails on a name or comment in another script.
     Mend: UTF-8.
     """
 

@@ -28,8 +28,8 @@ def mend_lookup():
 
 
 def mend_registering_twice():
-    """Fault: utils/registry.py:37, a module that is imported twice (reloaded, or run as a script and imported too) fails
-    with 'was already registered'.
+    """Fault: utils/registry.py:37, a module that is imported twice (reloaded, or run as a script and imported too)
+    fails with 'was already registered'.
     Mend: the same class, by module and name, may register again. Two different classes of one name still fail.
     """
 

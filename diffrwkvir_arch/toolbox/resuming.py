@@ -1,4 +1,5 @@
 """Training states: what is saved, which one is taken up again, and where in an epoch it goes on."""
+import collections
 import os
 import random
 import re
@@ -15,6 +16,9 @@ from diffrwkvir_arch.toolbox.checkpoints import read_checkpoint, write_whole
 from diffrwkvir_arch.toolbox.logs import warn
 from diffrwkvir_arch.toolbox.patching import swap
 
+# BasicSR's MultiStepRestartLR keeps its milestones in one; PyTorch has to be told before 2.6.
+torch.serialization.add_safe_globals([collections.Counter])
+
 
 def mend():
     """Applies the mends of this file."""
@@ -24,9 +28,9 @@ def mend():
 
 
 def mend_finding_a_state():
-    """Faults of train.py:68-87 and utils/misc.py:116: resuming needs CUDA; `--auto_resume` looks in the current directory
-    instead of root_path and, finding nothing there, archives the run it should resume; a truncated newest state, one
-    whose networks are missing, or a file named latest.state ends in a traceback.
+    """Faults of train.py:68-87 and utils/misc.py:116: resuming needs CUDA; `--auto_resume` looks in the current
+    directory instead of root_path and, finding nothing there, archives the run it should resume; a truncated newest
+    state, one whose networks are missing, or a file named latest.state ends in a traceback.
     Mend: states are tried from newest to oldest on the CPU, with the networks that belong to them.
     """
 
@@ -65,8 +69,8 @@ def newest_usable_state(opt):
     """
     folder = opt['path']['training_states']
     names = os.listdir(folder) if os.path.isdir(folder) else []
-    iterations = sorted((int(name[:-len('.state')]) for name in names if re.fullmatch(r'\d+\.state', name)), reverse=True)
-    for iteration in iterations:
+    iterations = [int(name.removesuffix('.state')) for name in names if re.fullmatch(r'\d+\.state', name)]
+    for iteration in sorted(iterations, reverse=True):
         path = os.path.join(folder, f'{iteration}.state')
         try:
             state = read_checkpoint(path, 'training state')
@@ -93,7 +97,8 @@ def use_network_beside_state(opt, network, state_path):
     path = opt['path'][key]
     if os.path.isfile(path):
         return
-    beside = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(state_path))), 'models', os.path.basename(path))
+    experiment = os.path.dirname(os.path.dirname(os.path.abspath(state_path)))
+    beside = os.path.join(experiment, 'models', os.path.basename(path))
     if not os.path.isfile(beside):
         raise InputError(f'path.resume_state: {state_path} needs {os.path.basename(path)}, which is not in '
                          f'{os.path.dirname(path)}')
@@ -154,8 +159,8 @@ def mend_saving_a_state():
 
 
 def mend_restoring_a_state():
-    """Fault: models/base_model.py:346-359 restores optimizers and schedulers alone, so 'Best' starts anew and the resumed
-    run draws other crops and noise; a state of other networks ends in an AssertionError.
+    """Fault: models/base_model.py:346-359 restores optimizers and schedulers alone, so 'Best' starts anew and the
+    resumed run draws other crops and noise; a state of other networks ends in an AssertionError.
     Mend: best metrics and random states come back where the state has them; BasicSR's own states still load.
     """
 
@@ -163,8 +168,11 @@ def mend_restoring_a_state():
         try:
             resume_training.upstream(self, resume_state)
         except (AssertionError, ValueError, KeyError) as error:
-            raise InputError(f'{self.opt["path"].get("resume_state")}: this training state belongs to other networks or '
-                             f'optimizers than the option file: {error}') from None
+            raise InputError(f'{self.opt["path"].get("resume_state")}: this training state belongs to other networks '
+                             f'or optimizers than the option file: {error}') from None
+        for optimizer in self.optimizers:
+            # It has stepped before; without this the scheduler warns that it comes first.
+            optimizer._opt_called = True
         metrics = set((self.opt.get('val') or {}).get('metrics') or {})
         best = resume_state.get('best_metric_results', {})
         self.best_metric_results = {dataset: records for dataset, records in best.items() if set(records) == metrics}

@@ -6,7 +6,7 @@ import time
 
 from basicsr.models.base_model import BaseModel
 
-from diffrwkvir_arch.toolbox.distributed import any_rank
+from diffrwkvir_arch.toolbox.distributed import any_rank, wait_for_all
 from diffrwkvir_arch.toolbox.patching import swap
 
 # A launcher passes Ctrl-C on to processes that the terminal has sent it to already.
@@ -40,7 +40,8 @@ class StopRequest:
                 raise KeyboardInterrupt
             if self.requested_at is None:
                 self.requested_at = time.monotonic()
-                os.write(2, b'\nbasicsr: finishing this iteration, then saving; once more stops at once\n')
+                if os.environ.get('RANK', '0') == '0':
+                    os.write(2, b'\nbasicsr: finishing this iteration, then saving; once more stops at once\n')
                 if self.in_validation:
                     raise ValidationCutShort
 
@@ -78,6 +79,8 @@ def mend_interrupted_training():
                 raise TrainingStopped('stopped before the first iteration; nothing to save')
             # The epoch follows from the iteration, see mend_saving_a_state.
             self.save(0, done)
+            # torchrun ends all processes as soon as one has left; rank 0 must have saved by then.
+            wait_for_all()
             state = os.path.join(self.opt['path']['training_states'], f'{done}.state')
             raise TrainingStopped(f'stopped after iteration {done}, saved as {state}; go on with the same command and '
                                   '--auto_resume')

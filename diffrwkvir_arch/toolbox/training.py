@@ -14,11 +14,12 @@ def mend():
     mend_moving_average()
 
 
-def find_optimizer(name):
+def find_optimizer(name, option='train.optim.type'):
     """The class of torch.optim of that name.
 
     Args:
         name (str): Such as 'AdamW'.
+        option (str): The option that gives it, for error messages.
     """
     known = {
         key: value
@@ -26,7 +27,8 @@ def find_optimizer(name):
         if inspect.isclass(value) and issubclass(value, torch.optim.Optimizer) and value is not torch.optim.Optimizer
     }
     if name not in known:
-        raise InputError(f"unknown optimizer '{name}'{did_you_mean(name, known)}; torch.optim has {', '.join(sorted(known))}")
+        raise InputError(f"{option}: unknown optimizer '{name}'{did_you_mean(name, known)}; "
+                         f"torch.optim has {', '.join(sorted(known))}")
     return known[name]
 
 
@@ -54,8 +56,8 @@ def mend_optimizers():
 
 
 def mend_moving_average():
-    """Fault: models/base_model.py:75-82 averages parameters and leaves buffers as they were built, so BatchNorm's running
-    statistics in net_g_ema stay 0 and 1.
+    """Fault: models/base_model.py:75-82 averages parameters and leaves buffers as they were built, so BatchNorm's
+    running statistics in net_g_ema stay 0 and 1.
     Mend: buffers are copied, as they are averages already.
     """
 

@@ -1,0 +1,186 @@
+"""Sections of an option file that name a class: their options are the arguments that the class takes."""
+import functools
+import inspect
+import re
+import sys
+
+from diffrwkvir_arch.errors import InputError, did_you_mean
+
+OWN_PACKAGES = ('basicsr', 'diffrwkvir_arch')
+
+
+def registries():
+    """BasicSR's registries by what they hold; imported late, because the toolbox mends BasicSR first."""
+    from basicsr.utils import registry
+    kinds = ('arch', 'model', 'loss', 'dataset', 'metric')
+    return {kind: getattr(registry, f'{kind.upper()}_REGISTRY') for kind in kinds}
+
+
+def look_up(kind, name, path):
+    """What is registered under a name that the option `path` gives."""
+    try:
+        return registries()[kind].get(name)
+    except InputError as error:
+        raise InputError(f'{path}: {error}') from None
+
+
+def is_own(cls):
+    """Whether BasicSR or this plugin wrote the class, so that all its options are known."""
+    return cls.__module__.split('.')[0] in OWN_PACKAGES
+
+
+@functools.lru_cache(maxsize=None)
+def quoted_words(cls):
+    """The words that the modules of a class and its bases mention in quotes, such as option names."""
+    words = set()
+    for base in inspect.getmro(cls) if inspect.isclass(cls) else [cls]:
+        if base.__module__.split('.')[0] in ('builtins', 'torch', 'abc', 'typing'):
+            continue
+        try:
+            source = inspect.getsource(sys.modules[base.__module__])
+        except (OSError, TypeError, KeyError):
+            continue
+        words.update(re.findall(r'''['"](\w+)['"]''', source))
+    return words
+
+
+def declared(cls, section):
+    """What a class and its bases declare as `known_options`: a set, or a dict of sets by section."""
+    names = set()
+    for base in inspect.getmro(cls):
+        known = vars(base).get('known_options', {})
+        names.update(known.get(section, ()) if isinstance(known, dict) else known)
+    return names
+
+
+def unknown_option(path, known, remark=''):
+    """The error for an option that nothing reads.
+
+    Args:
+        path (str): Such as 'train.ema_deacy'.
+        known (iterable of str): The names it could have had.
+        remark (str): More about where it would be read.
+    """
+    return InputError(f"unknown option '{path}'{did_you_mean(path.rpartition('.')[2], known)}{remark}")
+
+
+def require(section, path, keys):
+    """Raises InputError for the keys that a section lacks."""
+    missing = [f'{path}.{key}' if path else key for key in keys if section.get(key) is None]
+    if missing:
+        raise InputError(f'missing option{"s" * (len(missing) > 1)}: {", ".join(missing)}')
+
+
+def as_count(section, path, key, minimum=1):
+    """Turns a whole number written as 5e3 into an int, and refuses anything else."""
+    value = section[key]
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or value != int(value) or value < minimum:
+        raise InputError(f'{path}.{key} must be a whole number of at least {minimum}, got {value!r}')
+    section[key] = int(value)
+
+
+def check_arguments(path, section, target, warn, strict, left_out=()):
+    """Checks a section against the arguments of what it configures.
+
+    Args:
+        path (str): The section's name in the option file.
+        section (dict): Its options; 'type' is not looked at.
+        target (callable): Whose signature says what is known.
+        warn (callable): Takes a message.
+        strict (bool): Whether an unknown option is an error even where the target swallows anything.
+        left_out (tuple of str): Arguments that the code fills in.
+    """
+    parameters = inspect.signature(target).parameters
+    named = {
+        name: parameter
+        for name, parameter in parameters.items()
+        if parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY) and name not in left_out
+    }
+    swallows = any(parameter.kind == parameter.VAR_KEYWORD for parameter in parameters.values())
+    for key in section:
+        if key != 'type' and key not in named and not (swallows and not strict):
+            error = unknown_option(f'{path}.{key}', named, f" ({section.get('type', target.__name__)} takes "
+                                   f"{', '.join(named) or 'no options'})")
+            if not strict and not swallows:
+                warn(str(error))
+            else:
+                raise error
+    if strict:
+        needed = [name for name, parameter in named.items() if parameter.default is parameter.empty]
+        require({}, path, [name for name in needed if name not in section])
+
+
+def check_network(opt, key, own_model, warn):
+    """Checks a network section against the constructor it is handed to."""
+    section = opt[key]
+    require(section, key, ['type'])
+    arch = look_up('arch', section['type'], f'{key}.type')
+    # A third party's model may change the section before it builds the network.
+    swallows = any(p.kind == p.VAR_KEYWORD for p in inspect.signature(arch).parameters.values())
+    check_arguments(key, section, arch, warn, strict=own_model and not swallows)
+    for name in ('scale', 'upscale'):
+        value, scale = section.get(name), opt.get('scale')
+        if isinstance(value, int) and isinstance(scale, int) and value != scale and own_model and key == 'network_g':
+            raise InputError(f'{key}.{name}: {value} differs from scale: {scale}; dataset and network share one scale')
+
+
+def check_training(opt, model, own, warn):
+    """Checks losses, optimizers and the scheduler, and that the schedule lasts as long as the training."""
+    from basicsr.models import lr_scheduler
+    from basicsr.models.base_model import BaseModel
+
+    from diffrwkvir_arch.toolbox.training import find_optimizer
+    train = opt['train']
+    require(train, 'train', ['total_iter'])
+    as_count(train, 'train', 'total_iter')
+    if own:
+        require(opt, '', ['network_g'])
+        require(train, 'train', ['optim_g', 'scheduler'])
+    for key, section in train.items():
+        if not (isinstance(section, dict) and 'type' in section):
+            continue
+        if key.endswith('_opt') and (own or section['type'] in registries()['loss']):
+            loss = look_up('loss', section['type'], f'train.{key}.type')
+            check_arguments(f'train.{key}', section, loss, warn, strict=own)
+        if key.startswith('optim_') and model.get_optimizer is BaseModel.get_optimizer:
+            optimizer = find_optimizer(section['type'], f'train.{key}.type')
+            check_arguments(f'train.{key}', section, optimizer, warn, strict=True, left_out=('params', ))
+    for key in ('optim_g', 'scheduler'):
+        if own:
+            require(train[key], f'train.{key}', ['type'])
+    scheduler = train.get('scheduler')
+    if scheduler is None or model.setup_schedulers is not BaseModel.setup_schedulers:
+        return
+    classes = {
+        'MultiStepLR': lr_scheduler.MultiStepRestartLR,
+        'MultiStepRestartLR': lr_scheduler.MultiStepRestartLR,
+        'CosineAnnealingRestartLR': lr_scheduler.CosineAnnealingRestartLR
+    }
+    if scheduler['type'] not in classes:
+        raise InputError(f"train.scheduler.type: unknown scheduler '{scheduler['type']}'"
+                         f"{did_you_mean(scheduler['type'], classes)}; there are {', '.join(classes)}")
+    check_arguments('train.scheduler', scheduler, classes[scheduler['type']], warn, strict=True,
+                    left_out=('optimizer', 'last_epoch'))
+    if scheduler['type'] == 'CosineAnnealingRestartLR':
+        # Past the last period BasicSR's scheduler ends in a TypeError.
+        if sum(scheduler['periods']) < train['total_iter']:
+            raise InputError(f"train.scheduler.periods: {scheduler['periods']} add up to {sum(scheduler['periods'])}, "
+                             f"less than train.total_iter {train['total_iter']}")
+        if len(scheduler.get('restart_weights', (1, ))) != len(scheduler['periods']):
+            raise InputError(f"train.scheduler.restart_weights: one weight for each of the {len(scheduler['periods'])} "
+                             'periods is needed')
+    if (opt['logger'].get('wandb') or {}).get('project') and not opt['logger']['use_tb_logger']:
+        raise InputError('logger.wandb needs logger.use_tb_logger: true, because it copies what TensorBoard gets')
+
+
+def check_metric(path, section, warn):
+    """Checks one metric. BasicSR's own swallow unknown options, only because they are handed 'better' too."""
+    if not isinstance(section, dict):
+        raise InputError(f"'{path}' must be a section such as {{type: calculate_psnr, crop_border: 4}}, "
+                         f'got {section!r}')
+    require(section, path, ['type'])
+    metric = look_up('metric', section['type'], f'{path}.type')
+    if section.get('better', 'higher') not in ('higher', 'lower'):
+        raise InputError(f"{path}.better must be higher or lower, got {section['better']!r}")
+    options = {key: value for key, value in section.items() if key != 'better'}
+    check_arguments(path, options, metric, warn, strict=is_own(metric), left_out=('img', 'img2'))
