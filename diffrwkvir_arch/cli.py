@@ -74,19 +74,20 @@ def run_pipeline(pipeline, verb, arguments):
         torch.distributed.destroy_process_group()
 
 
-def asks_for_help(command):
-    """Whether a process was started only to be told about the command.
+def asks_for_help(argv, orig_argv):
+    """Whether this process is the command, and was started only to be told about it.
 
     Args:
-        command (list[str]): sys.orig_argv, with the interpreter first.
+        argv (list[str]): sys.argv; while Python imports the package of `-m PACKAGE`, it begins with '-m'.
+        orig_argv (list[str]): sys.orig_argv, which still names that package.
     """
-    for position, argument in enumerate(command[1:], start=1):
-        is_command = os.path.basename(argument) in ('basicsr', 'basicsr.exe', 'basicsr-script.py')
-        if is_command or command[position - 1:position + 1] == ['-m', 'diffrwkvir_arch']:
-            rest = drop_local_rank(command[position + 1:])
-            return not rest or rest[0] in ('-h', '--help', '--version') or (
-                rest[0] in ('train', 'test') and not {'-h', '--help'}.isdisjoint(rest[1:]))
-    return False
+    if argv[0] == '-m':
+        is_command = ('-m', 'diffrwkvir_arch') in zip(orig_argv, orig_argv[1:])
+    else:
+        is_command = os.path.basename(argv[0]) in ('basicsr', 'basicsr.exe')
+    rest = drop_local_rank(argv[1:])
+    return is_command and (not rest or rest[0] in ('-h', '--help', '--version')
+                           or rest[0] in ('train', 'test') and not {'-h', '--help'}.isdisjoint(rest))
 
 
 def describe():

@@ -55,11 +55,13 @@ def check_options(opt, warn):
         check_section(opt, section, model, warn)
     check_datasets(opt, warn)
     for key in opt:
-        if key.startswith('network_') and isinstance(opt[key], dict):
+        if key.startswith('network_'):
             check_network(opt, key, own, warn)
     if opt['is_train']:
         check_training(opt, model, own, warn)
-    for name, metric in (opt['val'].get('metrics') or {}).items():
+    metrics = opt['val'].get('metrics') or {}
+    require(metrics, 'val.metrics', [])
+    for name, metric in metrics.items():
         check_metric(f'val.metrics.{name}', metric, warn)
     check_resume_networks(opt)
     check_places(opt)
@@ -73,8 +75,7 @@ def fill_defaults(opt):
     for section in ('path', 'val', 'logger', 'dist_params', 'train', 'datasets'):
         if section in opt and opt[section] is None:
             opt[section] = {}
-        if not isinstance(opt.get(section, {}), dict):
-            raise InputError(f"'{section}' must be a section with options, got {opt[section]!r}")
+        require(opt.get(section, {}), section, [])
     opt.setdefault('path', {})
     opt.setdefault('num_gpu', 'auto')
     if opt['num_gpu'] != 'auto':
@@ -99,6 +100,7 @@ def check_section(opt, path, model, warn):
     section = opt
     for part in filter(None, path.split('.')):
         section = section.get(part) or {}
+    require(section, path, [])
     known = KNOWN[path] | declared(model, path)
     for key in section:
         if path == '' and key.startswith('network_'):
@@ -132,8 +134,6 @@ def check_datasets(opt, warn):
             raise InputError(f"'{path}': {'training' if opt['is_train'] else 'testing'} takes the datasets "
                              f"{'train, val, val_1, val_2, ...' if opt['is_train'] else 'test_1, test_2, ... or val'}"
                              f'{did_you_mean(phase, allowed)}')
-        if not isinstance(dataset, dict):
-            raise InputError(f"'{path}' must be a section with options, got {dataset!r}")
         require(dataset, path, ['type'])
         check_dataset(opt, path, dataset, warn)
     if not datasets:

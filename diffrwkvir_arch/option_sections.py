@@ -65,7 +65,9 @@ def unknown_option(path, known, remark=''):
 
 
 def require(section, path, keys):
-    """Raises InputError for the keys that a section lacks."""
+    """Raises InputError where `section` is none, and for the keys that it lacks."""
+    if not isinstance(section, dict):
+        raise InputError(f"'{path}' must be a section with options, got {section!r}")
     missing = [f'{path}.{key}' if path else key for key in keys if section.get(key) is None]
     if missing:
         raise InputError(f'missing option{"s" * (len(missing) > 1)}: {", ".join(missing)}')
@@ -175,9 +177,6 @@ def check_training(opt, model, own, warn):
 
 def check_metric(path, section, warn):
     """Checks one metric. BasicSR's own swallow unknown options, only because they are handed 'better' too."""
-    if not isinstance(section, dict):
-        raise InputError(f"'{path}' must be a section such as {{type: calculate_psnr, crop_border: 4}}, "
-                         f'got {section!r}')
     require(section, path, ['type'])
     metric = look_up('metric', section['type'], f'{path}.type')
     if section.get('better', 'higher') not in ('higher', 'lower'):

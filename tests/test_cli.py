@@ -1,4 +1,4 @@
-"""The `basicsr` command from end to end: training and testing work, and what a user can put right is told in one line."""
+"""The `basicsr` command from end to end: it trains and tests, and tells in one line what a user can put right."""
 import errno
 import os
 import subprocess
@@ -126,48 +126,53 @@ def test_forced_options_reach_the_run(run, options):
 # ----- what a user can put right -----
 
 
-def spoil(name):
-    """What is wrong, as a function of the options and the image folders, and what the line must name."""
-
-    def change(path, value):
-        return lambda options, gt, lq: put(options, path, value)
-
-    def write(content):
-        return lambda options, gt, lq: (lq / '03.png').write_bytes(content)
-
-    def unpair(options, gt, lq):
-        (lq / '03.png').rename(lq / '3.png')
-
-    def resize(options, gt, lq):
-        cv2.imwrite(str(lq / '03.png'), np.zeros((8, 10, 3), np.uint8))
-
-    cases = {
-        'missing folder': (change('datasets.train.dataroot_gt', 'no/where'), ['datasets.train.dataroot_gt', 'no/where']),
-        'missing LMDB': (lambda options, gt, lq: options['datasets']['train'].update(
-            dataroot_gt='gt.lmdb', dataroot_lq='lq.lmdb', io_backend={'type': 'lmdb'}),
-            ['datasets.train.dataroot_gt', 'gt.lmdb']),
-        'a folder that is no LMDB': (change('datasets.train.io_backend', {'type': 'lmdb'}), ["dataset 'some'", 'NAME.lmdb']),
-        'unpaired names': (unpair, ["dataset 'some'", 'GT without LQ: 03.png', 'LQ without GT: 3.png', 'filename_tmpl']),
-        'wrong sizes': (resize, ['lq/03.png is 10x8', 'gt/03.png is 40x32', 'wrong scale']),
-        'corrupt image': (write(b'\x89PNG no more'), ['lq/03.png', 'damaged', 'replace or remove']),
-        'empty image': (write(b''), ['lq/03.png', 'empty']),
-        'batch larger than data': (change('datasets.train.batch_size_per_gpu', 32),
-                                   ['batch_size_per_gpu to 6', 'dataset_enlarge_ratio to 6', '6 images']),
-        'patch larger than image': (change('datasets.train.gt_size', 64), ['gt_size 64', '.png: 40x32']),
-        'misspelt option': (change('train.ema_deacy', 0.9), ["'train.ema_deacy'", "did you mean 'ema_decay'"]),
-        'unknown arch': (change('network_g.type', 'SwinIRR'), ['network_g.type', "'SwinIRR'", "did you mean 'SwinIR'"]),
-        'unknown model': (change('model_type', 'SRModle'), ['model_type', "did you mean 'SRModel'"]),
-        'no such state': (change('path.resume_state', 'x.state'), ['path.resume_state', 'x.state does not exist']),
-        'no such weights': (change('path.pretrain_network_g', 'x.pth'), ['path.pretrain_network_g', 'x.pth does not exist']),
-        'bad learning rate': (change('train.optim_g.lr', -1.0), ['lr: -1.0']),
-    }
-    return cases if name is None else cases[name]
+def option(path, value):
+    """Spoils one option."""
+    return lambda options, gt, lq: put(options, path, value)
 
 
-@pytest.mark.parametrize('case', spoil(None))
+def lq_file(content):
+    """Spoils one LQ image."""
+    return lambda options, gt, lq: (lq / '03.png').write_bytes(content)
+
+
+def lq_name(options, gt, lq):
+    (lq / '03.png').rename(lq / '3.png')
+
+
+def lq_size(options, gt, lq):
+    cv2.imwrite(str(lq / '03.png'), np.zeros((8, 10, 3), np.uint8))
+
+
+def no_lmdb(options, gt, lq):
+    options['datasets']['train'].update(dataroot_gt='gt.lmdb', dataroot_lq='lq.lmdb', io_backend={'type': 'lmdb'})
+
+
+# What is wrong, how it comes about, and what the line must name.
+BAD_INPUT = {
+    'missing folder': (option('datasets.train.dataroot_gt', 'no/where'), ['datasets.train.dataroot_gt', 'no/where']),
+    'missing LMDB': (no_lmdb, ['datasets.train.dataroot_gt', 'gt.lmdb']),
+    'folder that is no LMDB': (option('datasets.train.io_backend', {'type': 'lmdb'}), ["dataset 'some'", 'NAME.lmdb']),
+    'unpaired names': (lq_name, ["dataset 'some'", 'GT without LQ: 03.png', 'LQ without GT: 3.png', 'filename_tmpl']),
+    'wrong sizes': (lq_size, ['lq/03.png is 10x8', 'gt/03.png is 40x32', 'wrong scale']),
+    'corrupt image': (lq_file(b'\x89PNG no more'), ['lq/03.png', 'damaged', 'replace or remove']),
+    'empty image': (lq_file(b''), ['lq/03.png', 'empty']),
+    'batch larger than data': (option('datasets.train.batch_size_per_gpu', 32),
+                               ['batch_size_per_gpu to 6', 'dataset_enlarge_ratio to 6', '6 images']),
+    'patch larger than image': (option('datasets.train.gt_size', 64), ['gt_size 64', '.png: 40x32']),
+    'misspelt option': (option('train.ema_deacy', 0.9), ["'train.ema_deacy'", "did you mean 'ema_decay'"]),
+    'unknown arch': (option('network_g.type', 'SwinIRR'), ['network_g.type', "'SwinIRR'", "did you mean 'SwinIR'"]),
+    'unknown model': (option('model_type', 'SRModle'), ['model_type', "did you mean 'SRModel'"]),
+    'no such state': (option('path.resume_state', 'x.state'), ['path.resume_state', 'x.state does not exist']),
+    'no such weights': (option('path.pretrain_network_g', 'x.pth'), ['path.pretrain_network_g', 'does not exist']),
+    'bad learning rate': (option('train.optim_g.lr', -1.0), ['lr: -1.0']),
+}
+
+
+@pytest.mark.parametrize('case', BAD_INPUT)
 def test_bad_input_ends_with_one_line_that_names_it(run, options, image_folders, case):
-    change, named = spoil(case)
-    change(options, *image_folders)
+    spoil, named = BAD_INPUT[case]
+    spoil(options, *image_folders)
     line = error_line(run('train', options))
     assert all(words in line for words in named), line
 
@@ -263,11 +268,12 @@ def test_other_ranks_leave_the_word_to_the_first(monkeypatch, capfd):
 
 
 def basicsr(*arguments, **options):
-    return subprocess.run([sys.executable, '-m', 'diffrwkvir_arch', *arguments], capture_output=True, text=True, **options)
+    command = [sys.executable, '-m', 'diffrwkvir_arch', *arguments]
+    return subprocess.run(command, capture_output=True, text=True, **options)
 
 
 def test_help_lists_every_verb_without_importing_torch():
-    code = ("import sys; sys.orig_argv[1:] = ['-m', 'diffrwkvir_arch', '-h']; import diffrwkvir_arch.cli as cli; cli.main(['-h']); "
+    code = ("import sys; sys.argv = ['basicsr', '-h']; import diffrwkvir_arch.cli as cli; cli.main(['-h']); "
             "print([name for name in ('torch', 'basicsr', 'cv2') if name in sys.modules])")
     text = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True).stdout
     assert all(f'  {verb} ' in text for verb in cli.VERBS) and text.endswith('[]\n')
@@ -280,16 +286,18 @@ def test_help_and_versions_come_from_anywhere(arguments, tmp_path):
     assert ('basicsr 1.4' if arguments == ['--version'] else 'basicsr') in done.stdout
 
 
-@pytest.mark.parametrize('command, answer', [
-    (['python', '-m', 'diffrwkvir_arch', '-h'], True),
-    (['python', '/usr/bin/basicsr', 'train', '-opt', 'x', '-h'], True),
-    (['python', '/usr/bin/basicsr', '--local-rank=1', 'train', '-opt', 'x'], False),
-    (['python', '/usr/bin/basicsr', 'demo', '-h'], False),
-    (['python', 'my_script.py', '-h'], False),
-    (['python', '-m', 'pytest', '-h'], False),
+@pytest.mark.parametrize('argv, answer', [
+    (['-m', '-h'], True),
+    (['/usr/bin/basicsr'], True),
+    (['/usr/bin/basicsr', 'train', '-opt', 'x', '-h'], True),
+    (['/usr/bin/basicsr', '--local-rank=1', 'train', '-opt', 'x'], False),
+    (['/usr/bin/basicsr', 'demo', '-h'], False),
+    (['my_script.py', '-h'], False),
+    (['my_script.py', '/data/basicsr'], False),
 ])
-def test_only_the_command_itself_is_asked_for_help(command, answer):
-    assert asks_for_help(command) is answer
+def test_only_the_command_itself_is_asked_for_help(argv, answer):
+    assert asks_for_help(argv, ['python', '-u', '-m', 'diffrwkvir_arch', *argv[1:]]) is answer
+    assert asks_for_help(argv, ['python', '-m', 'other', *argv[1:]]) is (answer and argv[0] != '-m')
 
 
 def test_each_verbs_help_has_an_example(capsys):
@@ -302,7 +310,8 @@ def test_each_verbs_help_has_an_example(capsys):
 def test_a_closed_pipe_is_no_traceback():
     read, write = os.pipe()
     os.close(read)
-    done = subprocess.run([sys.executable, '-m', 'diffrwkvir_arch', '-h'], stdout=write, stderr=subprocess.PIPE, text=True)
+    done = subprocess.run([sys.executable, '-m', 'diffrwkvir_arch', '-h'], stdout=write, stderr=subprocess.PIPE,
+                          text=True)
     os.close(write)
     assert done.returncode == 2 and done.stderr.startswith('basicsr: error: the output was closed')
     assert len(done.stderr.strip().splitlines()) == 1
@@ -316,13 +325,21 @@ def test_the_command_runs_from_the_folder_it_is_called_in(options, tmp_path):
     assert (tmp_path / 'experiments/tiny/models/net_g_latest.pth').is_file()
 
 
-@pytest.mark.parametrize('start', [['-m', 'diffrwkvir_arch'], ['--no-python', os.path.join(os.path.dirname(sys.executable), 'basicsr')]])
+def torchrun(*arguments):
+    """Two processes on this machine."""
+    command = [sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc_per_node', '2', *arguments]
+    return subprocess.run(command, capture_output=True, text=True)
+
+
+COMMAND = os.path.join(os.path.dirname(sys.executable), 'basicsr')
+
+
+@pytest.mark.parametrize('start', [['-m', 'diffrwkvir_arch'], [COMMAND], ['--no-python', COMMAND]])
 def test_two_processes_train_validate_and_save_once(options, workdir, write_options, start):
     options['datasets']['train']['num_worker_per_gpu'] = 1
     options['val']['val_freq'] = 3
     path = write_options(options)
-    done = subprocess.run([sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc_per_node', '2', *start,
-                           'train', '-opt', path, '--launcher', 'pytorch'], capture_output=True, text=True)
+    done = torchrun(*start, 'train', '-opt', path, '--launcher', 'pytorch')
     assert done.returncode == 0, done.stderr[-3000:]
     assert torch.load('experiments/tiny/training_states/6.state')['iter'] == 6
     assert done.stderr.count('End of training') == 1
@@ -330,7 +347,5 @@ def test_two_processes_train_validate_and_save_once(options, workdir, write_opti
 
 def test_two_processes_tell_a_bad_option_once(options, workdir, write_options):
     options['train']['ema_deacy'] = 1
-    done = subprocess.run([sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc_per_node', '2', '-m',
-                           'diffrwkvir_arch', 'train', '-opt', write_options(options), '--launcher', 'pytorch'],
-                          capture_output=True, text=True)
+    done = torchrun('-m', 'diffrwkvir_arch', 'train', '-opt', write_options(options), '--launcher', 'pytorch')
     assert done.returncode != 0 and done.stderr.count('basicsr: error: unknown option') == 1

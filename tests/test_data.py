@@ -264,7 +264,8 @@ def test_one_lmdb_and_one_folder_are_refused(paired, image_folders):
 
 
 def test_single_images_have_no_gt(image_folders):
-    dataset = build_dataset({'name': 'own', 'type': 'SingleImageDataset', 'phase': 'test', 'dataroot_lq': str(image_folders[1])})
+    folder = str(image_folders[1])
+    dataset = build_dataset({'name': 'own', 'type': 'SingleImageDataset', 'phase': 'test', 'dataroot_lq': folder})
     assert type(dataset) is SingleImageDataset and len(dataset) == 6
     assert set(dataset[0]) == {'lq', 'lq_path'} and dataset[0]['lq'].shape == (3, 16, 20)
 

@@ -74,7 +74,8 @@ def test_only_the_toolbox_replaces_parts_of_basicsr():
 
 
 def test_the_command_imports_nothing_heavy_before_a_verb_runs():
-    for path in (PLUGIN / 'cli.py', PLUGIN / 'errors.py', PLUGIN / 'toolbox' / 'arguments.py', PLUGIN / 'toolbox' / '__init__.py'):
+    for name in ('__init__.py', 'cli.py', 'errors.py', 'toolbox/__init__.py', 'toolbox/arguments.py'):
+        path = PLUGIN / name
         tree = ast.parse(path.read_text(encoding='utf-8'))
         top = {alias.name for node in tree.body if isinstance(node, ast.Import) for alias in node.names}
         top |= {node.module for node in tree.body if isinstance(node, ast.ImportFrom)}

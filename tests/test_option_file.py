@@ -86,6 +86,12 @@ def test_an_unknown_name_is_answered_with_the_nearest_registered_one(options, pa
     ('path.ignore_resume_networks', ['network_gg'], 'network_gg'),
     ('val.metrics.psnr.better', 'more', 'higher or lower'),
     ('train', 5, "'train' must be a section"),
+    ('network_g', 'EDSR', "'network_g' must be a section"),
+    ('datasets.val', 'Set5', "'datasets.val' must be a section"),
+    ('val.metrics', ['psnr'], "'val.metrics' must be a section"),
+    ('val.metrics.psnr', 4, "'val.metrics.psnr' must be a section"),
+    ('train.optim_g', 'Adam', "'train.optim_g' must be a section"),
+    ('logger.wandb', 'x', "'logger.wandb' must be a section"),
 ])
 def test_a_value_that_cannot_work_is_refused_with_its_option(options, path, value, message):
     put(options, path, value)
@@ -171,7 +177,9 @@ GAN = {
         'type': 'PerceptualLoss', 'layer_weights': {'conv5_4': 1}, 'vgg_type': 'vgg19', 'use_input_norm': True,
         'range_norm': False, 'perceptual_weight': 1.0, 'style_weight': 0, 'criterion': 'l1'
     },
-    'gan_opt': {'type': 'GANLoss', 'gan_type': 'vanilla', 'real_label_val': 1.0, 'fake_label_val': 0.0, 'loss_weight': 5e-3},
+    'gan_opt': {
+        'type': 'GANLoss', 'gan_type': 'vanilla', 'real_label_val': 1.0, 'fake_label_val': 0.0, 'loss_weight': 5e-3
+    },
     'net_d_iters': 1,
     'net_d_init_iters': 0,
     'optim_d': ADAM
@@ -191,8 +199,9 @@ def as_users_write(options, name):
     data = opt['datasets']['train']
     if name == 'SwinIR':
         opt.update(model_type='SwinIRModel', network_g={
-            'type': 'SwinIR', 'upscale': 2, 'in_chans': 3, 'img_size': 48, 'window_size': 8, 'img_range': 1., 'depths': [6, 6],
-            'embed_dim': 60, 'num_heads': [6, 6], 'mlp_ratio': 2, 'upsampler': 'pixelshuffledirect', 'resi_connection': '1conv'
+            'type': 'SwinIR', 'upscale': 2, 'in_chans': 3, 'img_size': 48, 'window_size': 8, 'img_range': 1.,
+            'depths': [6, 6], 'embed_dim': 60, 'num_heads': [6, 6], 'mlp_ratio': 2, 'upsampler': 'pixelshuffledirect',
+            'resi_connection': '1conv'
         })
     elif name == 'ESRGAN':
         opt.update(model_type='ESRGANModel', network_g={
@@ -211,7 +220,8 @@ def as_users_write(options, name):
             'type': 'CosineAnnealingRestartLR', 'periods': [150000] * 4, 'restart_weights': [1] * 4, 'eta_min': 1e-7})
         data.update(type='REDSDataset', dataroot_flow=None, val_partition='REDS4', num_frame=5, interval_list=[1],
                     random_reverse=False)
-        opt['datasets']['val'].update(type='VideoTestDataset', cache_data=False, num_frame=5, padding='reflection_circle')
+        opt['datasets']['val'].update(type='VideoTestDataset', cache_data=False, num_frame=5,
+                                      padding='reflection_circle')
     elif name == 'StyleGAN2':
         del opt['scale']
         opt.update(model_type='StyleGAN2Model', network_g={
@@ -223,18 +233,19 @@ def as_users_write(options, name):
                             net_d_reg_every=16, mixing_prob=0.9)
         del opt['train']['perceptual_opt']
         opt['datasets'] = {'train': {'name': 'FFHQ', 'type': 'FFHQDataset', 'dataroot_gt': data['dataroot_gt'],
-                                     'io_backend': {'type': 'disk'}, 'use_hflip': True, 'mean': [0.5] * 3, 'std': [0.5] * 3,
-                                     **LOADING}}
+                                     'io_backend': {'type': 'disk'}, 'use_hflip': True, 'mean': [0.5] * 3,
+                                     'std': [0.5] * 3, **LOADING}}
     elif name == 'RealESRGAN':
         second = {f'{key}2': value for key, value in {
-            'blur_kernel_size': 21, 'kernel_list': ['iso'], 'kernel_prob': [1], 'sinc_prob': 0.1, 'blur_sigma': [0.2, 1.5],
-            'betag_range': [0.5, 4], 'betap_range': [1, 2]}.items()}
+            'blur_kernel_size': 21, 'kernel_list': ['iso'], 'kernel_prob': [1], 'sinc_prob': 0.1,
+            'blur_sigma': [0.2, 1.5], 'betag_range': [0.5, 4], 'betap_range': [1, 2]}.items()}
         data.update({key[:-1]: value for key, value in second.items()}, **second, final_sinc_prob=0.8,
                     type='RealESRGANDataset')
         degradation = {'resize_prob': [0.2, 0.7, 0.1], 'resize_range': [0.15, 1.5], 'gaussian_noise_prob': 0.5,
-                       'noise_range': [1, 30], 'poisson_scale_range': [0.05, 3], 'gray_noise_prob': 0.4, 'jpeg_range': [30, 95]}
-        opt.update(degradation, **{f'{key}2': value for key, value in degradation.items()}, second_blur_prob=0.8, gt_size=256,
-                   queue_size=180, l1_gt_usm=True, percep_gt_usm=True, gan_gt_usm=False, high_order_degradation=True,
+                       'noise_range': [1, 30], 'poisson_scale_range': [0.05, 3], 'gray_noise_prob': 0.4,
+                       'jpeg_range': [30, 95]}
+        opt.update(degradation, **{f'{key}2': value for key, value in degradation.items()}, second_blur_prob=0.8,
+                   gt_size=256, queue_size=180, l1_gt_usm=True, percep_gt_usm=True, gan_gt_usm=False, high_order_degradation=True,
                    model_type='RealESRGANModel',
                    network_d={'type': 'UNetDiscriminatorSN', 'num_in_ch': 3, 'num_feat': 64, 'skip_connection': True})
         opt['train'].update(GAN)

@@ -63,8 +63,8 @@ def test_epochs_follow_from_the_batches_there_are(opt):
 def test_a_batch_larger_than_the_data_is_refused(opt):
     opt['datasets']['train']['batch_size_per_gpu'] = 16
     assert len(basicsr.train.create_train_val_dataloader.upstream(opt, LOG)[0]) == 0
-    with pytest.raises(InputError, match='6 images x dataset_enlarge_ratio 1 .*one batch of 16; lower batch_size_per_gpu to 6 '
-                       'or set dataset_enlarge_ratio to 3'):
+    with pytest.raises(InputError, match='6 images x dataset_enlarge_ratio 1 .*one batch of 16; '
+                       'lower batch_size_per_gpu to 6 or set dataset_enlarge_ratio to 3'):
         basicsr.train.create_train_val_dataloader(opt, LOG)
     opt['datasets']['train']['dataset_enlarge_ratio'] = 3
     assert len(basicsr.train.create_train_val_dataloader(opt, LOG)[0]) == 1

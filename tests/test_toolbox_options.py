@@ -26,7 +26,8 @@ def test_the_plugin_makes_basicsr_importable_and_users_scripts_work():
     mended = run_python('import diffrwkvir_arch\n'
                         'from basicsr.train import train_pipeline, load_resume_state\n'
                         'from basicsr.data.degradations import rgb_to_grayscale\n'
-                        'from basicsr.utils.registry import ARCH_REGISTRY as A, MODEL_REGISTRY as M, DATASET_REGISTRY as D\n'
+                        'from basicsr.utils.registry import ARCH_REGISTRY as A, MODEL_REGISTRY as M\n'
+                        'from basicsr.utils.registry import DATASET_REGISTRY as D\n'
                         'print("SwinIR" in A, "DiffRWKVIRS2" in A, "RestorationModel" in M,\n'
                         '      D.get("PairedImageDataset").__module__, load_resume_state.__module__)')
     assert mended.stdout.split() == [
@@ -63,7 +64,8 @@ def test_an_unknown_name_is_answered_with_what_exists(capsys):
     registry._obj_map.update(SwinIR=1, EDSR_basicsr=2)
     with pytest.raises(KeyError):
         Registry.get.upstream(registry, 'SwinRI')
-    with pytest.raises(InputError, match=r"unknown arch 'SwinRI' \(did you mean 'SwinIR'\?\); registered: EDSR_basicsr, SwinIR"):
+    with pytest.raises(InputError, match=r"unknown arch 'SwinRI' \(did you mean 'SwinIR'\?\); "
+                       'registered: EDSR_basicsr, SwinIR'):
         registry.get('SwinRI')
     capsys.readouterr()
     assert registry.get('SwinIR') == 1 and registry.get('EDSR') == 2
@@ -95,8 +97,8 @@ def test_exponents_are_numbers(text, value):
 
 
 @pytest.mark.parametrize('text, value', [
-    ('1e-4', 1e-4), ('-1', -1), ('3', 3), ('0.5', .5), ('!!float 2e3', 2000.), ('true', True), ('False', False), ('~', None),
-    ('none', None), ('[1, 2e-1, a]', [1, .2, 'a']), ('[[1,2],[3]]', [[1, 2], [3]]), ('a=b', 'a=b'), ('{}x4', '{}x4'),
+    ('1e-4', 1e-4), ('-1', -1), ('3', 3), ('0.5', .5), ('!!float 2e3', 2000.), ('true', True), ('False', False),
+    ('~', None), ('none', None), ('[1, 2e-1, a]', [1, .2, 'a']), ('[[1,2],[3]]', [[1, 2], [3]]), ('a=b', 'a=b'), ('{}x4', '{}x4'),
     ('x.pth', 'x.pth'), ('', '')
 ])
 def test_values_of_the_command_line_are_read_as_in_a_file(text, value):
@@ -138,11 +140,13 @@ def test_a_misspelt_forced_option_is_refused(options, write_options, monkeypatch
     with pytest.raises(InputError, match=r"unknown option 'train.ema_deacy' \(did you mean 'ema_decay'\?\)"):
         parse(monkeypatch, path, '--force_yml', 'train:ema_deacy=0.5')
     upstream = basicsr_options.parse_options.upstream
-    assert parse(monkeypatch, path, '--force_yml', 'train:ema_deacy=0.5', function=upstream)['train']['ema_deacy'] == 0.5
+    opt = parse(monkeypatch, path, '--force_yml', 'train:ema_deacy=0.5', function=upstream)
+    assert opt['train']['ema_deacy'] == 0.5
 
 
 def test_forced_options_and_flags_arrive(options, write_options, monkeypatch):
-    opt = parse(monkeypatch, write_options(options), '--auto_resume', '--force_yml', 'train:total_iter=1e1', 'manual_seed=5')
+    flags = ('--auto_resume', '--force_yml', 'train:total_iter=1e1', 'manual_seed=5')
+    opt = parse(monkeypatch, write_options(options), *flags)
     assert opt['train']['total_iter'] == 10 and opt['manual_seed'] == 5 and opt['auto_resume'] is True
     assert opt['path']['models'] == '/root/path/experiments/tiny/models'
     assert opt['datasets']['train']['phase'] == 'train' and opt['datasets']['val']['scale'] == 2

@@ -78,14 +78,15 @@ def test_without_torchrun_the_command_is_told(monkeypatch):
         monkeypatch.delenv(name, raising=False)
     with pytest.raises(KeyError):
         dist_util._init_dist_pytorch.upstream('nccl')
-    with pytest.raises(InputError, match='torchrun --nproc_per_node 2 -m diffrwkvir_arch train -opt FILE --launcher pytorch'):
+    with pytest.raises(InputError, match='torchrun --nproc_per_node 2 -m diffrwkvir_arch train -opt FILE --launcher'):
         dist_util._init_dist_pytorch('nccl')
 
 
 @pytest.fixture
 def one_rank(monkeypatch):
     """The environment of torchrun --nproc_per_node 1, on a machine without CUDA."""
-    for name, value in {'RANK': '0', 'WORLD_SIZE': '1', 'LOCAL_RANK': '0', 'MASTER_ADDR': '127.0.0.1', 'MASTER_PORT': '0'}.items():
+    environment = {'RANK': '0', 'WORLD_SIZE': '1', 'LOCAL_RANK': '0', 'MASTER_ADDR': '127.0.0.1', 'MASTER_PORT': '0'}
+    for name, value in environment.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
     monkeypatch.setattr(torch.cuda, 'device_count', lambda: 0)
@@ -148,7 +149,8 @@ def test_jpeg_degradation_takes_a_fractional_quality():
     image = np.full((8, 8, 3), 0.5, np.float32)
     with pytest.raises(cv2.error):
         degradations.add_jpg_compression.upstream(image, 80.4)
-    assert np.array_equal(degradations.add_jpg_compression(image, 80.4), degradations.add_jpg_compression.upstream(image, 80))
+    expected = degradations.add_jpg_compression.upstream(image, 80)
+    assert np.array_equal(degradations.add_jpg_compression(image, 80.4), expected)
 
 
 def test_a_metric_without_ground_truth_says_so():

@@ -37,7 +37,7 @@ class OptionLoader(yaml.SafeLoader):
     def construct_mapping(self, node, deep=False):
         lines = {}
         for key_node, _ in node.value:
-            key = key_node.value
+            key = str(key_node.value)
             if key in lines and key != '<<':
                 warn(f"{node.start_mark.name}: '{key}' is given in line {lines[key]} and again in line "
                      f'{key_node.start_mark.line + 1}; the last one counts')
