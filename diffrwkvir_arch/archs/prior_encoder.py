@@ -4,7 +4,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from .dse_block import DSEBlock
-from .tokens import pad_to_multiple
+from .tokens import pad_to_multiple, standardize
 
 
 class ResidualBlock(nn.Module):
@@ -67,7 +67,7 @@ class PriorEncoder(nn.Module):
                                  f'{tuple(lq.shape[-2:])}, got {tuple(gt.shape[-2:])}')
             gt = F.pixel_unshuffle(pad_to_multiple(gt, self.gt_unshuffle), self.gt_unshuffle)
             x = torch.cat([x, gt], dim=1)
-        x = x.contiguous(memory_format=torch.channels_last)
+        x = standardize(x).contiguous(memory_format=torch.channels_last)
         fine = self.encoder(self.stem(x))
         coarse = self.bottom(self.down(fine))
         fine = self.decoder(fine + F.interpolate(self.up(coarse), size=fine.shape[-2:], mode='nearest'))

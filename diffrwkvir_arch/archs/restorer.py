@@ -5,7 +5,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from .dse_block import DSEBlock
-from .tokens import pad_to_multiple
+from .tokens import pad_to_multiple, standardize
 
 SCALES = (1, 2, 3, 4)
 
@@ -94,7 +94,7 @@ class Restorer(nn.Module):
     def forward(self, lq, prior):
         """lq (B, in_channels, h, w) in [0, 1], prior (B, prior_dim) -> (B, out_channels, scale*h, scale*w)."""
         height, width = lq.shape[-2:]
-        x = F.pixel_unshuffle(pad_to_multiple(lq, self.unshuffle), self.unshuffle)
+        x = F.pixel_unshuffle(pad_to_multiple(standardize(lq), self.unshuffle), self.unshuffle)
         shallow = self.stem(x.contiguous(memory_format=torch.channels_last))
         deep = shallow
         for group in self.groups:
