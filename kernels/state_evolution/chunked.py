@@ -106,7 +106,7 @@ class Slab:
         g = F.pad(log_w[n].flatten(0, 1), (1, 0)).cumsum(-1)                          # log r_t0 for t = 0..C
         r = (g[:, :, None] - g[:, None, :]).add_(never).exp_()                        # (n*G, C+1, C+1)
         self.r_erase, self.r_read = r[:, :-1, 1:], r[:, 1:, 1:]                       # r_{t-1,s}, r_ts
-        self.r_predict, self.r_after = r[:, :-1, :1], r[:, 1:, :1]                    # r_{t-1,0}, r_t0
+        self.minus_r_predict, self.r_after = -r[:, :-1, :1], r[:, 1:, :1]             # -r_{t-1,0}, r_t0
         self.r_left, self.r_chunk = r[:, -1, 1:, None], r[:, -1, :1]                  # r_Cs, r_C0
 
         self.ek = self.k * self.e
@@ -116,7 +116,7 @@ class Slab:
         eye = torch.eye(size, dtype=a.dtype, device=a.device)
         # Above its diagonal `a` is zero, the solve takes its diagonal for one.
         self.inverse = torch.linalg.solve_triangular(a, eye.expand_as(a), upper=False, unitriangular=True)
-        self.w = torch.bmm(self.inverse, self.k * -self.r_predict)
+        self.w = torch.bmm(self.inverse, self.k * self.minus_r_predict)
         self.u0 = torch.bmm(self.inverse, self.v)
         self.p = torch.bmm(self.w.mT, self.f)
         self.p.diagonal(dim1=1, dim2=2).add_(self.r_chunk)
@@ -179,15 +179,15 @@ def backward(q, k, v, log_decay, step_size, states, order, chunk_size, d_o, d_st
         d_read = torch.bmm(d_out, u.mT).mul_(slab.r_read)                             # of e_s q_t . k_s
         d_erase = torch.bmm(d_v_n, u.mT).mul_(slab.r_erase)                           # of -e_s k_t . k_s
         torch.bmm(d_out, before, out=d_q_n).mul_(slab.r_after).baddbmm_(d_read, slab.ek)
-        # k_t acts twice: it predicts (this gradient is negative) and it writes, scaled by e_t.
-        d_predict = torch.bmm(d_v_n, before).mul_(slab.r_predict).baddbmm_(d_erase, slab.ek)
+        # k_t acts twice: it predicts, and it writes, scaled by e_t.
+        d_predict = torch.bmm(d_v_n, before).mul_(slab.minus_r_predict).baddbmm_(d_erase, slab.ek, alpha=-1)
         d_write = torch.bmm(u, d_after).mul_(slab.r_left)
         d_write.baddbmm_(d_read.mT, slab.q).baddbmm_(d_erase.mT, slab.k, alpha=-1)
-        torch.addcmul(-d_predict, d_write, slab.e, out=d_k_n)
+        torch.addcmul(d_predict, d_write, slab.e, out=d_k_n)
         d_e_n = (slab.k * d_write).sum(-1)
 
         # log w_t scales every ratio that spans token t: from sources before t to sinks at t or, for predictions, past t.
-        past = -(slab.k * d_predict).sum(-1)
+        past = (slab.k * d_predict).sum(-1)
         spanned = (slab.q * d_q_n).sum(-1) - slab.e[..., 0] * d_e_n + past
         spanned[:, -1] += (after * d_after).sum((1, 2))
         d_log_w[n] = (spanned.flip(-1).cumsum(-1).flip(-1) - past).unflatten(0, (-1, streams))

@@ -83,6 +83,13 @@ def test_autocast_does_not_touch_the_arithmetic(backend):
     assert_all_equal(run(autocast=True), run(autocast=False))
 
 
+def test_chunked_backward_under_autocast_stays_float32():
+    tensors = [x.requires_grad_() for x in make_inputs(length=40, q_dim=16, v_dim=16, dtype=torch.float32)[:5]]
+    expected = torch.autograd.grad(state_evolution(*tensors).sum(), tensors)
+    with torch.autocast('cpu', torch.bfloat16):
+        assert_all_equal(torch.autograd.grad(state_evolution(*tensors).sum(), tensors), expected)
+
+
 def test_a_network_trains_under_autocast():
     block, x = block_and_input()
     with torch.autocast('cpu', torch.bfloat16):
@@ -119,8 +126,8 @@ def test_backward_keeps_only_the_inputs_and_the_states_between_chunks(length):
     assert sum(size.values()) == sum(x.numel() for x in tensors[:5]) + states
 
 
-@pytest.mark.parametrize('grad, kept', [(False, 0), (True, 3)])
-def test_states_between_chunks_are_kept_only_for_training(grad, kept):
+@pytest.mark.parametrize('needed, enabled, kept', [(True, True, 3), (True, False, 0), (False, True, 0)])
+def test_states_between_chunks_are_kept_only_for_training(needed, enabled, kept):
     class Watch(torch.utils._python_dispatch.TorchDispatchMode):
         def __torch_dispatch__(self, func, types, args=(), kwargs=None):
             result = func(*args, **(kwargs or {}))
@@ -129,8 +136,8 @@ def test_states_between_chunks_are_kept_only_for_training(grad, kept):
             return result
 
     seen = []
-    tensors = [x.requires_grad_(grad) for x in make_inputs(length=32)[:5]]
-    with Watch():
+    tensors = [x.requires_grad_(needed) for x in make_inputs(length=32)[:5]]
+    with Watch(), torch.set_grad_enabled(enabled):
         state_evolution(*tensors, chunk_size=16)
     assert seen == [kept]
 
