@@ -9,7 +9,6 @@ import basicsr.metrics
 import basicsr.train
 import numpy as np
 import torch
-from basicsr.data import prefetch_dataloader
 from basicsr.data.data_sampler import EnlargedSampler
 from basicsr.data.prefetch_dataloader import CPUPrefetcher, PrefetchDataLoader, PrefetchGenerator
 
