@@ -135,6 +135,8 @@ def check_training(opt, model, own, warn):
     train = opt['train']
     require(train, 'train', ['total_iter'])
     as_count(train, 'train', 'total_iter')
+    if (opt['logger'].get('wandb') or {}).get('project') and not opt['logger']['use_tb_logger']:
+        raise InputError('logger.wandb needs logger.use_tb_logger: true, because it copies what TensorBoard gets')
     if own:
         require(opt, '', ['network_g'])
         require(train, 'train', ['optim_g', 'scheduler'])
@@ -171,8 +173,6 @@ def check_training(opt, model, own, warn):
         if len(scheduler.get('restart_weights', (1, ))) != len(scheduler['periods']):
             raise InputError(f"train.scheduler.restart_weights: one weight for each of the {len(scheduler['periods'])} "
                              'periods is needed')
-    if (opt['logger'].get('wandb') or {}).get('project') and not opt['logger']['use_tb_logger']:
-        raise InputError('logger.wandb needs logger.use_tb_logger: true, because it copies what TensorBoard gets')
 
 
 def check_metric(path, section, warn):

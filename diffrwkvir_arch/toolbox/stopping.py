@@ -33,8 +33,10 @@ class StopRequest:
         owner = os.getpid()
 
         def handle(number, frame):
-            # Forked workers inherit this handler; their parent ends them.
+            # Forked workers inherit this handler. Ctrl-C is their parent's business, which ends them.
             if os.getpid() != owner:
+                if number == signal.SIGTERM:
+                    os._exit(0)
                 return
             if self.requested_at is not None and time.monotonic() - self.requested_at > SAME_PRESS:
                 raise KeyboardInterrupt
