@@ -60,15 +60,22 @@ class Layout:
         stream = numbers(self.streams).view(scans, batch, 1, heads)
         self.places = (place // self.size * self.streams + stream) * self.size + place % self.size    # (D, B, L, H)
 
+        self.eye = torch.eye(self.size, dtype=dtype, device=q.device)
+        # Added to log r_ts, t and s in 0..C: no ratio reaches from a later token to an earlier one.
+        self.never = torch.full((self.size + 1,) * 2, -torch.inf, dtype=dtype, device=q.device).triu_(1)
+
     def slabs(self):
         return [slice(n, min(n + self.per_slab, self.chunks)) for n in range(0, self.chunks, self.per_slab)]
 
-    def take(self, x, slab):
-        """x (B, L, H, D) -> (n * G, C, D)."""
-        x = x.reshape(-1, x.shape[-1]).index_select(0, self.rows[slab].flatten()).to(self.dtype)
-        if slab.stop == self.chunks:
-            self.clear_padding(x.view(-1, self.streams, self.size, x.shape[-1]))
-        return x.view(-1, self.size, x.shape[-1])
+    def take(self, slab, *tensors):
+        """Each (B, L, H, D) -> (n * G, C, D)."""
+        rows, taken = self.rows[slab].flatten(), []
+        for x in tensors:
+            x = x.reshape(-1, x.shape[-1]).index_select(0, rows).view(-1, self.size, x.shape[-1]).to(self.dtype)
+            if slab.stop == self.chunks:
+                self.clear_padding(x.unflatten(0, (-1, self.streams)))
+            taken.append(x)
+        return taken
 
     def take_gates(self, x):
         """x (D, B, L, H) -> (N, G, C)."""
@@ -98,13 +105,12 @@ def count_chunks(length, chunk_size):
 class Slab:
     """What both passes need of some chunks before any state is known; names as at the top of this file."""
 
-    def __init__(self, layout, n, q, k, v, log_w, e):
-        self.q, self.k, self.v = (layout.take(x, n) for x in (q, k, v))               # (n*G, C, D)
-        self.e = e[n].flatten(0, 1)[..., None]                                        # (n*G, C, 1)
-        size = layout.size
-        never = self.q.new_full((size + 1, size + 1), -torch.inf).triu_(1)            # no ratio from a later token
-        g = F.pad(log_w[n].flatten(0, 1), (1, 0)).cumsum(-1)                          # log r_t0 for t = 0..C
-        r = (g[:, :, None] - g[:, None, :]).add_(never).exp_()                        # (n*G, C+1, C+1)
+    def __init__(self, layout, n, q, k, v, g, e):
+        """g (N, G, C+1): log r_t0 for t = 0..C; e (N, G, C, 1)."""
+        self.q, self.k, v = layout.take(n, q, k, v)                                   # (n*G, C, D)
+        self.e = e[n].flatten(0, 1)                                                   # (n*G, C, 1)
+        g = g[n].flatten(0, 1)
+        r = (g[:, :, None] - g[:, None]).add_(layout.never).exp_()                    # (n*G, C+1, C+1)
         self.r_erase, self.r_read = r[:, :-1, 1:], r[:, 1:, 1:]                       # r_{t-1,s}, r_ts
         self.minus_r_predict, self.r_after = -r[:, :-1, :1], r[:, 1:, :1]             # -r_{t-1,0}, r_t0
         self.r_left, self.r_chunk = r[:, -1, 1:, None], r[:, -1, :1]                  # r_Cs, r_C0
@@ -113,11 +119,10 @@ class Slab:
         self.f = self.ek * self.r_left
         a = torch.bmm(self.k, self.ek.mT).mul_(self.r_erase)
         self.m = torch.bmm(self.q, self.ek.mT).mul_(self.r_read)
-        eye = torch.eye(size, dtype=a.dtype, device=a.device)
         # Above its diagonal `a` is zero, the solve takes its diagonal for one.
-        self.inverse = torch.linalg.solve_triangular(a, eye.expand_as(a), upper=False, unitriangular=True)
+        self.inverse = torch.linalg.solve_triangular(a, layout.eye.expand_as(a), upper=False, unitriangular=True)
         self.w = torch.bmm(self.inverse, self.k * self.minus_r_predict)
-        self.u0 = torch.bmm(self.inverse, self.v)
+        self.u0 = torch.bmm(self.inverse, v)
         self.p = torch.bmm(self.w.mT, self.f)
         self.p.diagonal(dim1=1, dim2=2).add_(self.r_chunk)
         self.n = (self.q * self.r_after).baddbmm_(self.m, self.w)
@@ -130,14 +135,15 @@ def forward(q, k, v, log_decay, step_size, initial_state, order, chunk_size, kee
         o (B, L, H, Dv), last states (G, Dv, Dk), states between chunks (N+1, G, Dv, Dk) or, if not kept, (0, ...).
     """
     layout = Layout(q, v, order, chunk_size, compute_dtype(q, k, v, log_decay, step_size))
-    log_w, e = layout.take_gates(log_decay), layout.take_gates(step_size)
+    g = F.pad(layout.take_gates(log_decay), (1, 0)).cumsum(-1)
+    e = layout.take_gates(step_size)[..., None]
     streams, v_dim, q_dim = layout.streams, v.shape[-1], q.shape[-1]
 
     kept = layout.new(layout.chunks + 1 if keep_states else 0, streams, v_dim, q_dim)
     state = kept.new_zeros(kept.shape[1:]) if initial_state is None else initial_state.flatten(0, 2)
     o = layout.new(layout.chunks, streams, layout.size, v_dim)
     for n in layout.slabs():
-        slab = Slab(layout, n, q, k, v, log_w, e)
+        slab = Slab(layout, n, q, k, v, g, e)
         states = kept[n.start:n.stop + 1] if keep_states else layout.new(n.stop - n.start + 1, *kept.shape[1:])
         states[0] = state
         torch.bmm(slab.u0.mT, slab.f, out=states[1:].flatten(0, 1))                   # H
@@ -152,16 +158,17 @@ def forward(q, k, v, log_decay, step_size, initial_state, order, chunk_size, kee
 def backward(q, k, v, log_decay, step_size, states, order, chunk_size, d_o, d_state):
     """Gradients of forward's first six arguments, from those of o and of the last states (either may be None)."""
     layout = Layout(q, v, order, chunk_size, states.dtype)
-    log_w, e = layout.take_gates(log_decay), layout.take_gates(step_size)
+    g = F.pad(layout.take_gates(log_decay), (1, 0)).cumsum(-1)
+    e = layout.take_gates(step_size)[..., None]
     streams, v_dim, q_dim = layout.streams, v.shape[-1], q.shape[-1]
     d_o = torch.zeros_like(v) if d_o is None else d_o
     d_state = torch.zeros_like(states[0]) if d_state is None else d_state.flatten(0, 2).to(states.dtype)
 
     d_q, d_k, d_v = (layout.new(layout.chunks, streams, layout.size, dim) for dim in (q_dim, q_dim, v_dim))
-    d_log_w, d_e = torch.empty_like(log_w), torch.empty_like(e)
+    d_log_w, d_e = (layout.new(layout.chunks, streams, layout.size) for _ in range(2))
     for n in reversed(layout.slabs()):
-        slab = Slab(layout, n, q, k, v, log_w, e)
-        d_out = layout.take(d_o, n)
+        slab = Slab(layout, n, q, k, v, g, e)
+        d_out, = layout.take(n, d_o)
         before, after = states[n].flatten(0, 1), states[n.start + 1:n.stop + 1].flatten(0, 1)
         # d_states[j] is the gradient of the state that enters chunk j, d_states[j + 1] of the one that leaves it.
         d_states = layout.new(n.stop - n.start + 1, *states.shape[1:])
