@@ -68,7 +68,7 @@ def evaluate(test_set, restored, out):
 def main(argv=None):
     parser = argparse.ArgumentParser(prog='basicsr demo', description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('--iterations', type=int, default=700, help='of each stage (default: %(default)s)')
+    parser.add_argument('--iterations', type=int, default=500, help='of each stage (default: %(default)s)')
     args = parser.parse_args(argv)
     if args.iterations < 10:
         parser.error(f'--iterations must be at least 10, got {args.iterations}')
