@@ -64,10 +64,10 @@ def check_options(opt, warn):
     for name, metric in metrics.items():
         check_metric(f'val.metrics.{name}', metric, warn)
     check_resume_networks(opt)
-    check_places(opt)
-    # What a model wants to refuse before anything is written.
+    # What a model wants to refuse before anything is written; what it asks for may take longer than finding the data.
     if hasattr(model, 'check_options'):
         model.check_options(opt)
+    check_places(opt)
 
 
 def fill_defaults(opt):

@@ -80,3 +80,7 @@ def test_the_command_imports_nothing_heavy_before_a_verb_runs():
         top = {alias.name for node in tree.body if isinstance(node, ast.Import) for alias in node.names}
         top |= {node.module for node in tree.body if isinstance(node, ast.ImportFrom)}
         assert not within(top, 'torch', 'basicsr', 'numpy', 'cv2', 'yaml'), path
+
+
+def test_every_folder_of_the_plugin_is_a_package_that_gets_installed():
+    assert {path.parent for path in files(PLUGIN)} == {path.parent for path in PLUGIN.rglob('__init__.py')}

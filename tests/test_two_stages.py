@@ -156,6 +156,12 @@ def test_stage_two_without_stage_one_names_the_command_that_makes_it(root, capsy
     assert not (root / 'experiments/orphan').exists()
 
 
+def test_the_shipped_stage_two_asks_for_stage_one_before_it_asks_for_data(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(['train', '-opt', 'options/train_DiffRWKVIR_S2_x4.yml']) == 2
+    assert 'basicsr train -opt options/train_DiffRWKVIR_S1_x4.yml' in capsys.readouterr().err
+
+
 def test_stage_one_of_another_width_is_refused_in_one_line(root, capsys):
     opt = options(2, root)
     opt['name'] = 'wider'
