@@ -101,7 +101,7 @@ def test_pictures_of_any_size_can_be_drawn(shape):
 def test_a_failing_command_reports_its_own_error_line(tmp_path):
     option_file = tmp_path / 'broken.yml'
     option_file.write_text('name: [', encoding='utf-8')
-    with pytest.raises(RuntimeError, match=r'broken\.yml'):
+    with pytest.raises(InputError, match=r'broken\.yml.*line 1'):
         stages.basicsr('train', option_file, tmp_path)
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 import diffrwkvir_arch
+from diffrwkvir_arch.errors import InputError
 
 ITERATION = re.compile(r'iter:\s*([\d,]+),.*?(l_pix: \S+)')
 ERROR = re.compile(r'^basicsr: error: (.*)$', re.MULTILINE)
@@ -25,7 +26,8 @@ def basicsr(verb, option_file, root, force=(), iterations=None, title=''):
     bar where `iterations` says how many there will be; all of its output goes to root/VERB_NAME.log.
 
     Raises:
-        RuntimeError: It failed; the message is its own error line, or the end of its output.
+        InputError: It refused its input; the message is its own.
+        RuntimeError: It failed otherwise; the message is the end of its output.
     """
     command = [sys.executable, '-m', 'diffrwkvir_arch', verb, '-opt', str(option_file)]
     if force:
@@ -46,6 +48,8 @@ def basicsr(verb, option_file, root, force=(), iterations=None, title=''):
                 bar.update(int(match[1].replace(',', '')) - bar.n)
                 bar.set_postfix_str(match[2])
     if process.returncode:
-        text = ''.join(lines)
-        reason = ERROR.findall(text) or [text[-2000:]]
-        raise RuntimeError(f'basicsr {verb} -opt {option_file} failed: {reason[-1]} (whole output: {log_file})')
+        output = ''.join(lines)
+        refused = ERROR.findall(output)
+        if refused:
+            raise InputError(f'basicsr {verb} -opt {option_file}: {refused[-1]}')
+        raise RuntimeError(f'basicsr {verb} -opt {option_file} failed (whole output: {log_file}):\n{output[-2000:]}')
