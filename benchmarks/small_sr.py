@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from diffrwkvir_arch.tools.pairs import bicubic, write_lmdb, write_pairs
 from diffrwkvir_arch.tools.scores import markdown_table, mean_rows, read_image, score, write_csv
-from diffrwkvir_arch.tools.stages import basicsr, shipped_options
+from diffrwkvir_arch.tools.stages import basicsr
 
 SCALE, SETS, SMALLEST = 4, ('Set5', 'Set14'), 128
 
@@ -40,19 +40,19 @@ def pair_folders(data, name):
 
 def train_and_test(root, data, iterations):
     """Both stages; -> (method, set) -> folder of restored images and the suffix of their names."""
-    options, restored = shipped_options(), {}
+    restored = {}
     val_gt, val_lq = pair_folders(data, SETS[0])
     for stage, count in zip(('S1', 'S2'), iterations):
         force = [f'train:total_iter={count}', f'train:scheduler:periods=[{count}]', 'train:ema_decay=0.999',
                  f'datasets:train:dataroot_gt={root}/pairs/GT.lmdb', f'datasets:train:dataroot_lq={root}/pairs/LQ.lmdb',
                  f'datasets:val:dataroot_gt={val_gt}', f'datasets:val:dataroot_lq={val_lq}', 'datasets:val:name=Set5',
                  f'val:val_freq={max(count // 10, 1)}', f'logger:save_checkpoint_freq={max(count // 2, 1)}']
-        basicsr('train', options / f'train_DiffRWKVIR-tiny_{stage}_demo.yml', root, force, count,
+        basicsr('train', f'train_DiffRWKVIR-tiny_{stage}_demo.yml', root, force, count,
                 title=f'stage {stage[1]}: training')
         for name in SETS:
             gt, lq = pair_folders(data, name)
             test = f'test_DiffRWKVIR-tiny_{stage}_{name}'
-            basicsr('test', options / f'test_DiffRWKVIR-tiny_{stage}_demo.yml', root,
+            basicsr('test', f'test_DiffRWKVIR-tiny_{stage}_demo.yml', root,
                     [f'name={test}', f'datasets:test:name={name}', f'datasets:test:dataroot_gt={gt}',
                      f'datasets:test:dataroot_lq={lq}'], title=f'stage {stage[1]}: {name}')
             restored[f'stage{stage[1]}', name] = (root / 'results' / test / 'visualization' / name, test)

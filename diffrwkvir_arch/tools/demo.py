@@ -13,7 +13,7 @@ from skimage import data
 from .pairs import bicubic, write_lmdb, write_pairs
 from .pictures import side_by_side
 from .scores import markdown_table, mean_rows, read_image, score, write_csv
-from .stages import basicsr, shipped_options
+from .stages import basicsr
 
 SCALE = 4
 # All of them lie inside scikit-image's wheel; its data README names their authors and licences.
@@ -37,13 +37,13 @@ def prepare(root):
 
 def train_and_test(root, iterations):
     """Both stages through BasicSR's own pipelines; -> method -> folder of restored images."""
-    options, restored = shipped_options(), {}
+    restored = {}
     for stage in ('S1', 'S2'):
         force = [f'train:total_iter={iterations}', f'train:scheduler:periods=[{iterations}]']
-        basicsr('train', options / f'train_DiffRWKVIR-tiny_{stage}_demo.yml', root, force, iterations,
+        basicsr('train', f'train_DiffRWKVIR-tiny_{stage}_demo.yml', root, force, iterations,
                 title=f'stage {stage[1]}: training')
         test_name = f'test_DiffRWKVIR-tiny_{stage}_demo'
-        basicsr('test', options / f'{test_name}.yml', root, title=f'stage {stage[1]}: testing')
+        basicsr('test', f'{test_name}.yml', root, title=f'stage {stage[1]}: testing')
         restored[f'stage{stage[1]}'] = (root / 'results' / test_name / 'visualization' / 'held_out', test_name)
     return restored
 

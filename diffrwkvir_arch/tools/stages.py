@@ -6,24 +6,18 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-import diffrwkvir_arch
 from diffrwkvir_arch.errors import InputError
 
 ITERATION = re.compile(r'iter:\s*([\d,]+),.*?(l_pix: \S+)')
 ERROR = re.compile(r'^basicsr: error: (.*)$', re.MULTILINE)
 
 
-def shipped_options():
-    """The folder of option files: options/ of a checkout, or what was installed with the package."""
-    package = Path(diffrwkvir_arch.__file__).parent
-    return next(folder for folder in (package.parent / 'options', package / 'options') if folder.is_dir())
-
-
 def basicsr(verb, option_file, root, force=(), iterations=None, title=''):
     """Runs `basicsr VERB -opt OPTION_FILE --force_yml FORCE...` in the folder `root`.
 
-    A process of its own, because BasicSR reads sys.argv and keeps one log file a process. Its log lines drive a progress
-    bar where `iterations` says how many there will be; all of its output goes to root/VERB_NAME.log.
+    The name of a shipped option file is enough. A process of its own, because BasicSR reads sys.argv and keeps one log
+    file a process. Its log lines drive a progress bar where `iterations` says how many there will be; all of its output
+    goes to root/VERB_NAME.log.
 
     Raises:
         InputError: It refused its input; the message is its own.
