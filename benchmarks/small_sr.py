@@ -79,7 +79,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--data', type=Path, required=True, help='folder of train/ and benchmark/')
     parser.add_argument('--out', type=Path, default=Path('results/small_sr'), help='default: %(default)s')
-    parser.add_argument('--iterations', type=int, nargs=2, default=(5500, 4000), metavar=('S1', 'S2'),
+    parser.add_argument('--iterations', type=int, nargs=2, default=(4500, 3000), metavar=('S1', 'S2'),
                         help='of the two stages (default: %(default)s)')
     parser.add_argument('--report', type=Path, help='Markdown file for the table; per-image scores go beside it as CSV')
     args = parser.parse_args()
