@@ -96,7 +96,8 @@ def main():
     report = '\n'.join([
         f'DiffRWKVIR-tiny x{SCALE}, {len(images)} photographs, {args.iterations[0]} + {args.iterations[1]} iterations of '
         f'8 patches of 24x24 LQ pixels. Y channel, {SCALE} pixels of border left out.',
-        'Stage 1 reads its prior from LQ and GT: it bounds stage 2, which sees the LQ alone.', '',
+        'Stage 1 reads its prior from LQ and GT, which no method may; stage 2 goes on from its restorer and sees the '
+        'LQ alone.', '',
         markdown_table(mean_rows(rows, ('set', 'method'))), '',
         f'{(prepared - start) / 60:.1f} min preparation, {(time.time() - prepared) / 60:.1f} min training and testing; '
         f'{cpu_name()}, {torch.get_num_threads()} threads, torch {torch.__version__}.', ''])

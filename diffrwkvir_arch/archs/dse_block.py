@@ -1,4 +1,4 @@
-"""Dynamic state evolution block: a spatial mixer and a feed-forward part, both guided by the prior (Fig. 8, Eq. 9-11)."""
+"""Dynamic state evolution block: spatial mixer and feed-forward part, both guided by the prior (Fig. 8, Eq. 9-11)."""
 import torch
 from torch import nn
 

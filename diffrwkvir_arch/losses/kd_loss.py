@@ -1,4 +1,4 @@
-"""Distillation losses of stage 2: how far the diffused prior is from the one that stage 1's encoder sees in LQ and GT."""
+"""Distillation losses of stage 2: how far the diffused prior is from the one that stage 1 reads from LQ and GT."""
 import torch.nn.functional as F
 from basicsr.utils.registry import LOSS_REGISTRY
 from torch import nn

@@ -1,4 +1,4 @@
-"""`basicsr demo`: the whole job on photographs that scikit-image ships, in minutes on two CPU cores, no GPU, no download.
+"""`basicsr demo`: the whole job on photographs that scikit-image ships, in minutes on two CPU cores.
 
 Writes LQ/GT pairs and LMDBs, trains stage 1, hands over to stage 2, tests both on photographs that were held out, and
 ends with a table and side-by-side pictures against bicubic enlargement.
@@ -80,6 +80,6 @@ def main(argv=None):
     rows = evaluate(root / 'datasets' / 'demo' / 'test', restored, out)
     write_csv(rows, out / 'metrics.csv')
     print(f'\nx{SCALE} on held-out photographs, Y channel, {SCALE} pixels of border left out. Stage 1 reads its prior from '
-          'LQ and GT:\nit bounds stage 2, which sees the LQ alone.\n')
+          'LQ and GT,\nwhich no method may; stage 2 goes on from its restorer and sees the LQ alone.\n')
     print(markdown_table(rows + mean_rows([{**row, 'image': 'mean'} for row in rows], ('image', 'method'))))
     print(f'\n{time.time() - start:.0f} s. Table: {out / "metrics.csv"}; pictures: {out}{"/*.png"}')
