@@ -1,13 +1,13 @@
 """RestorationModel: BasicSR's SRModel for any single network, and the frame in which both stages train and test."""
-import inspect
 from collections import OrderedDict
 
 import torch
 from basicsr.models.sr_model import SRModel
-from basicsr.utils.registry import METRIC_REGISTRY, MODEL_REGISTRY
+from basicsr.utils.registry import MODEL_REGISTRY
 from torch.nn.functional import pad
 
 from diffrwkvir_arch.errors import InputError
+from diffrwkvir_arch.toolbox.images import needs_gt
 
 AMP_DTYPES = {None: None, 'bf16': torch.bfloat16}
 
@@ -108,8 +108,3 @@ class RestorationModel(SRModel):
             super().nondist_validation(dataloader, current_iter, tb_logger, save_img)
         finally:
             val_opt['metrics'] = metrics
-
-
-def needs_gt(metric_type):
-    """Whether a registered metric compares with a GT image."""
-    return 'img2' in inspect.signature(METRIC_REGISTRY.get(metric_type)).parameters

@@ -33,10 +33,14 @@ def mend_metric_without_gt():
     """
 
     def calculate_metric(data, opt):
-        needed = inspect.signature(METRIC_REGISTRY.get(opt['type'])).parameters
-        if 'img2' in needed and 'img2' not in data:
+        if 'img2' not in data and needs_gt(opt['type']):
             raise InputError(f'val.metrics: {opt["type"]} compares with a ground truth, and this dataset has none; '
                              'take the metric out or use PairedImageDataset with dataroot_gt')
         return calculate_metric.upstream(data, opt)
 
     swap(basicsr.metrics, 'calculate_metric', calculate_metric)
+
+
+def needs_gt(metric_type):
+    """Whether a registered metric compares with a ground truth."""
+    return 'img2' in inspect.signature(METRIC_REGISTRY.get(metric_type)).parameters
