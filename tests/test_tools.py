@@ -121,3 +121,38 @@ def test_the_demo_runs_from_end_to_end_in_a_folder_with_spaces(tmp_path, monkeyp
     assert [float(row['psnr_y']) for row in rows if row['method'] == 'bicubic'] == pytest.approx([26.84, 31.48], abs=0.02)
     for name in demo.HELD_OUT:
         assert cv2.imread(str(root / f'results/demo/{name}_x4.png')) is not None
+
+
+def test_ctrl_c_lets_the_command_finish_what_it_saves(tmp_path, monkeypatch):
+    """A stand-in for `basicsr train` prints a line, and after the interrupt another one."""
+    command = tmp_path / 'command.py'
+    command.write_text('print("first", flush=True); input(); print("saved", flush=True)', encoding='utf-8')
+    popen = stages.subprocess.Popen
+
+    class Process(popen):
+
+        def __init__(self, args, **options):
+            super().__init__([stages.sys.executable, str(command)], stdin=stages.subprocess.PIPE, **options)
+            lines, pipe = self.stdout, self.stdin
+
+            class Interrupted:
+                """Yields the first line, then raises as Ctrl-C does, then yields what is left."""
+                interrupted = False
+
+                def __iter__(self):
+                    yield lines.readline()
+                    if not self.interrupted:
+                        self.interrupted = True
+                        pipe.write('\n')
+                        pipe.flush()
+                        raise KeyboardInterrupt
+
+                def close(self):
+                    lines.close()
+
+            self.stdout = Interrupted()
+
+    monkeypatch.setattr(stages.subprocess, 'Popen', Process)
+    with pytest.raises(KeyboardInterrupt):
+        stages.basicsr('train', 'any.yml', tmp_path)
+    assert (tmp_path / 'train_any.log').read_text(encoding='utf-8').split() == ['first', 'saved']

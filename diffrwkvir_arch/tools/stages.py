@@ -34,13 +34,18 @@ def basicsr(verb, option_file, root, force=(), iterations=None, title=''):
             tqdm(total=iterations, desc=title or verb, unit='it', bar_format=bar_format) as bar, \
             subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
                              encoding='utf-8', errors='replace') as process:
-        for line in process.stdout:
-            log.write(line)
-            lines.append(line)
-            match = ITERATION.search(line)
-            if match and iterations:
-                bar.update(int(match[1].replace(',', '')) - bar.n)
-                bar.set_postfix_str(match[2])
+        try:
+            for line in process.stdout:
+                log.write(line)
+                lines.append(line)
+                match = ITERATION.search(line)
+                if match and iterations:
+                    bar.update(int(match[1].replace(',', '')) - bar.n)
+                    bar.set_postfix_str(match[2])
+        except KeyboardInterrupt:
+            # Ctrl-C reaches the command as well, which saves before it ends.
+            log.writelines(process.stdout)
+            raise
     if process.returncode:
         output = ''.join(lines)
         refused = ERROR.findall(output)
