@@ -4,8 +4,8 @@ from collections import OrderedDict
 import torch
 from basicsr.models.sr_model import SRModel
 from basicsr.utils.registry import MODEL_REGISTRY
-from torch.nn.functional import pad
 
+from diffrwkvir_arch.archs.tokens import pad_to_multiple
 from diffrwkvir_arch.errors import InputError
 from diffrwkvir_arch.toolbox.images import needs_gt
 
@@ -69,6 +69,9 @@ class RestorationModel(SRModel):
             self.model_ema(decay=self.ema_decay)
 
     def refuse_non_finite(self, values, current_iter):
+        # Asked once for all: every answer waits for the device.
+        if torch.isfinite(torch.stack([value.detach() for value in values.values()])).all():
+            return
         for name, value in values.items():
             if not torch.isfinite(value):
                 raise InputError(
@@ -91,9 +94,7 @@ class RestorationModel(SRModel):
         if not window:
             return self.restore(net)
         lq, (height, width) = self.lq, self.lq.shape[-2:]
-        bottom, right = -height % window, -width % window
-        fits = bottom < height and right < width
-        self.lq = pad(lq, (0, right, 0, bottom), mode='reflect' if fits else 'replicate')
+        self.lq = pad_to_multiple(lq, window)
         output = self.restore(net)
         self.lq = lq
         scale = self.opt.get('scale', 1)

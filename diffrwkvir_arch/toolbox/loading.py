@@ -5,7 +5,6 @@ import sys
 from functools import partial
 
 import basicsr.data
-import basicsr.metrics
 import basicsr.train
 import numpy as np
 import torch
