@@ -41,15 +41,6 @@ def decode(content):
         return None
 
 
-def read_image(path):
-    """Reads an image from disk, see decode_image."""
-    try:
-        with open(path, 'rb') as file:
-            return decode_image(file.read(), path)
-    except OSError as error:
-        raise InputError(f'{path}: cannot be read: {error.strerror}') from None
-
-
 def is_cut_short(content):
     """Whether a PNG or JPEG lacks its end marker; OpenCV fills what is missing of such a file with grey or black."""
     if content.startswith(b'\x89PNG'):
