@@ -17,6 +17,7 @@ setup(
         'torch>=2.4',
         'triton>=3.3; platform_system == "Linux" and platform_machine == "x86_64"',
         'mmengine>=0.10.7',
+        'numba>=0.60',
         'lmdb>=1.4',
         'opencv-python>=4.8',
         'lpips>=0.1.4',

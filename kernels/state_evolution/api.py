@@ -1,10 +1,12 @@
 """State evolution over sequences, and the choice of the body that computes it."""
 import torch
 
+from .backends import choose_backend
 from .checks import check_inputs
-from .chunked_op import chunked_op
 from .dtypes import compute_dtype
+from .operators import OPERATORS
 from .recurrent import recurrent
+from .scan_orders import scan_orders
 
 
 def state_evolution(q, k, v, log_decay, step_size, *, initial_state=None, return_state=False, chunk_size=None,
@@ -22,45 +24,47 @@ def state_evolution(q, k, v, log_decay, step_size, *, initial_state=None, return
             caller's promise: checking them would wait for the device.
         initial_state (B, H, Dv, Dk): zeros if None.
         return_state: also return the state after the last token.
-        chunk_size: tokens per chunk of the chunked body, >= 1; a matter of speed and rounding. None picks one by width.
-        backend: 'auto', 'recurrent' (the definition, one token a step) or 'chunked' (auto's choice).
+        chunk_size: >= 1; a matter of speed, memory and rounding, which None decides by the widths. 'chunked' computes so
+            many tokens at a time, 'numba' keeps a state every so many tokens for the backward pass, others ignore it.
+        backend: 'recurrent', the definition, one token a step; 'chunked', any device, dtype and width; 'numba', compiled
+            for the CPU; 'triton', for NVIDIA GPUs; 'auto', the last two where they can run, else 'chunked'.
 
     Returns:
         o (B, L, H, Dv) in v's dtype; with return_state also S (B, H, Dv, Dk). States and sums are float32, or float64
         if q, k, v or a gate is.
 
     Raises:
-        ValueError, TypeError: an argument has the wrong shape, dtype, device or name.
+        ValueError, TypeError: an argument has the wrong shape, dtype, device or name, or the backend cannot run.
     """
-    check_inputs(q, k, v, {'log_decay': log_decay, 'step_size': step_size}, chunk_size, backend,
-                 initial_state=initial_state)
-    order = torch.arange(q.shape[1], device=q.device)[None]
+    check_inputs(q, k, v, {'log_decay': log_decay, 'step_size': step_size}, chunk_size, initial_state=initial_state)
     initial_state = None if initial_state is None else initial_state[None]
-    o, state = run_scans(q, k, v, log_decay[None], step_size[None], initial_state, order, chunk_size, backend)
+    o, state = run_scans(q, k, v, log_decay[None], step_size[None], initial_state, 1, q.shape[1], [0],
+                         chunk_size, backend)
     return (o, state[0]) if return_state else o
 
 
-def run_scans(q, k, v, log_decay, step_size, initial_state, order, chunk_size, backend):
-    """Visits the same tokens in D orders at once.
+def run_scans(q, k, v, log_decay, step_size, initial_state, height, width, directions, chunk_size, backend):
+    """D scans of the same tokens, an image (height, width) read along D numbers of DIRECTIONS.
 
     Args:
         q, k (B, L, H, Dk), v (B, L, H, Dv); log_decay, step_size (D, B, L, H); initial_state (D, B, H, Dv, Dk) or None.
-        order (D, L): a permutation of the L tokens per scan.
 
     Returns:
         o (B, L, H, Dv) summed over scans, last states (D, B, H, Dv, Dk).
     """
-    if backend == 'recurrent':
-        return run_recurrent(q, k, v, log_decay, step_size, initial_state, order)
     inputs = (q, k, v, log_decay, step_size, initial_state)
+    backend = choose_backend(backend, q.device, compute_dtype(*inputs[:5]))
+    if backend == 'recurrent':
+        return run_recurrent(*inputs, scan_orders(height, width, directions, q.device))
     keep_states = torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in inputs)
-    o, state, _ = chunked_op(*inputs, order, chunk_size or default_chunk_size(q, v), keep_states)
+    o, state, _ = OPERATORS[backend](*inputs, height, width, directions, chunk_size or default_chunk_size(q, v, backend),
+                                     keep_states)
     return o, state
 
 
-def default_chunk_size(q, v):
-    """The fastest on CPU; longer chunks would also cost accuracy where the decay is strong."""
-    return 16 if max(q.shape[-1], v.shape[-1]) <= 64 else 32
+def default_chunk_size(q, v, backend):
+    """The fastest on a CPU; longer chunks of 'chunked' would also cost accuracy where the decay is strong."""
+    return 16 if backend == 'chunked' and max(q.shape[-1], v.shape[-1]) <= 64 else 32
 
 
 def run_recurrent(q, k, v, log_decay, step_size, initial_state, order):

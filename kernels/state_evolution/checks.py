@@ -1,18 +1,11 @@
 """Refuses what the operator cannot compute, before anything is computed. Looks at shapes, dtypes and devices only."""
 import torch
 
-BACKENDS = ('auto', 'recurrent', 'chunked')
-# Spoken for by the interface, not built yet.
-ABSENT_BACKENDS = ('numba', 'triton')
 MAX_DIM = 128
 
 
-def check_inputs(q, k, v, gates, chunk_size, backend, *, initial_state=None, scans=None):
+def check_inputs(q, k, v, gates, chunk_size, *, initial_state=None, scans=None):
     """gates: name -> tensor (B, L, H), or (D, B, L, H) where `scans` gives D."""
-    if backend in ABSENT_BACKENDS:
-        raise ValueError(f'backend {backend!r} is not part of this version of state_evolution; {BACKENDS} work')
-    if backend not in BACKENDS:
-        raise ValueError(f'backend must be one of {BACKENDS}, got {backend!r}')
     if chunk_size is not None and (not isinstance(chunk_size, int) or chunk_size < 1):
         raise ValueError(f'chunk_size must be None or an integer >= 1, got {chunk_size!r}')
 

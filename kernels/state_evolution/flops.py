@@ -9,7 +9,7 @@ from math import prod
 import torch
 from torch.utils.flop_counter import register_flop_formula
 
-from . import chunked_op  # registers the operators that are counted here
+from .operators import OPERATORS
 
 
 def multiply_adds(q_shape, v_shape, scans):
@@ -17,12 +17,10 @@ def multiply_adds(q_shape, v_shape, scans):
     return 3 * scans * prod(q_shape) * v_shape[-1]
 
 
-@register_flop_formula(torch.ops.state_evolution.chunked)
 def forward_flops(q_shape, k_shape, v_shape, gate_shape, *args, out_shape=None, **kwargs):
     return 2 * multiply_adds(q_shape, v_shape, gate_shape[0])
 
 
-@register_flop_formula(torch.ops.state_evolution.chunked_backward)
 def backward_flops(q_shape, k_shape, v_shape, gate_shape, *args, out_shape=None, **kwargs):
     return 4 * multiply_adds(q_shape, v_shape, gate_shape[0])
 
@@ -33,4 +31,7 @@ def mmengine_handle(inputs, outputs):
     return multiply_adds(q, v, gate[0])
 
 
-MMENGINE_HANDLES = {'state_evolution::chunked': mmengine_handle}
+for name in OPERATORS:
+    register_flop_formula(getattr(torch.ops.state_evolution, name))(forward_flops)
+    register_flop_formula(getattr(torch.ops.state_evolution, f'{name}_backward'))(backward_flops)
+MMENGINE_HANDLES = {f'state_evolution::{name}': mmengine_handle for name in OPERATORS}

@@ -1,10 +1,7 @@
 """State evolution over images: the sum of scans along several directions (the paper's 2D scanning)."""
-import torch
-
 from .api import run_scans
 from .checks import check_inputs
-
-DIRECTIONS = ('forward', 'backward', 'downward', 'upward')
+from .scan_orders import DIRECTIONS
 
 
 def state_evolution_2d(q, k, v, log_decay, step_size, height, width, *, directions=DIRECTIONS, backend='auto',
@@ -34,18 +31,10 @@ def state_evolution_2d(q, k, v, log_decay, step_size, height, width, *, directio
         if direction not in DIRECTIONS:
             raise ValueError(f'directions must be among {DIRECTIONS}, got {direction!r}')
     scans = len(directions)
-    check_inputs(q, k, v, {'log_decay': log_decay, 'step_size': step_size}, chunk_size, backend, scans=scans)
+    check_inputs(q, k, v, {'log_decay': log_decay, 'step_size': step_size}, chunk_size, scans=scans)
     if height < 1 or width < 1 or height * width != q.shape[1]:
         raise ValueError(f'height * width must be L = {q.shape[1]}, got {height} * {width}')
 
-    order = scan_orders(height, width, directions, q.device)
     log_decay, step_size = (gate.expand(scans, -1, -1, -1) for gate in (log_decay, step_size))
-    return run_scans(q, k, v, log_decay, step_size, None, order, chunk_size, backend)[0]
-
-
-def scan_orders(height, width, directions, device=None):
-    """(D, L): the pixel, counted row by row, that each scan visits as its t-th."""
-    rows = torch.arange(height * width, device=device)
-    columns = rows.view(height, width).mT.flatten()
-    orders = {'forward': rows, 'backward': rows.flip(0), 'downward': columns, 'upward': columns.flip(0)}
-    return torch.stack([orders[direction] for direction in directions])
+    numbers = [DIRECTIONS.index(direction) for direction in directions]
+    return run_scans(q, k, v, log_decay, step_size, None, height, width, numbers, chunk_size, backend)[0]

@@ -1,4 +1,7 @@
 """Inputs on which state evolution is easy to get wrong, and the error they are judged by."""
+import importlib.util
+
+import pytest
 import torch
 import torch.nn.functional as F
 
@@ -11,6 +14,10 @@ REGIMES = {
     'nearly parallel keys': ((.3, 1.), (0., 1.), .999),
     'flat image': ((.9999, 1.), (.999, 1.), .999),
 }
+NUMBA = pytest.param('numba', marks=pytest.mark.skipif(not importlib.util.find_spec('numba'), reason='needs numba'))
+# The bodies that run on every machine, without the definition; triton has tests of its own.
+BODIES = ('chunked', NUMBA)
+BACKENDS = ('recurrent', *BODIES)
 NAMES = ('q', 'k', 'v', 'log_decay', 'step_size', 'initial_state')
 
 

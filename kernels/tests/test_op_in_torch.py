@@ -4,36 +4,37 @@ import copy
 import pytest
 import torch
 import torch.distributed as dist
-from op_cases import make_inputs, relative_error
+from op_cases import BACKENDS, BODIES, make_inputs, relative_error
 from torch import nn
 from torch.library import opcheck
 from torch.utils.checkpoint import checkpoint
 from torch.utils.flop_counter import FlopCounterMode
 
 from state_evolution import MMENGINE_HANDLES, state_evolution, state_evolution_2d
-from state_evolution.chunked_op import chunked_backward_op, chunked_op
+from state_evolution.operators import OPERATORS
 
-BACKENDS = ('recurrent', 'chunked')
 HALVES = (torch.bfloat16, torch.float16)
 
 
 class Block(nn.Module):
     """A projection into the operator, as a network would use it; x (B, 20, 8)."""
 
-    def __init__(self):
+    def __init__(self, backend):
         super().__init__()
+        self.backend = backend
         self.project = nn.Linear(8, 2 * 3 * 4 + 2 * 2)
 
     def forward(self, x):
         q, k, v, w, e = self.project(x).split([8, 8, 8, 2, 2], -1)
         q, k, v = (y.unflatten(-1, (2, 4)) for y in (q, k, v))
         k = nn.functional.normalize(k, dim=-1)
-        return state_evolution_2d(q, k, v, -nn.functional.softplus(w), e.sigmoid(), 4, 5).flatten(2)
+        return state_evolution_2d(q, k, v, -nn.functional.softplus(w), e.sigmoid(), 4, 5,
+                                  backend=self.backend).flatten(2)
 
 
-def block_and_input():
+def block_and_input(backend):
     torch.manual_seed(0)
-    return Block(), torch.randn(2, 20, 8)
+    return Block(backend), torch.randn(2, 20, 8)
 
 
 def parameter_gradients(module, output):
@@ -83,15 +84,17 @@ def test_autocast_does_not_touch_the_arithmetic(backend):
     assert_all_equal(run(autocast=True), run(autocast=False))
 
 
-def test_chunked_backward_under_autocast_stays_float32():
+@pytest.mark.parametrize('backend', BODIES)
+def test_backward_under_autocast_stays_float32(backend):
     tensors = [x.requires_grad_() for x in make_inputs(length=40, q_dim=16, v_dim=16, dtype=torch.float32)[:5]]
-    expected = torch.autograd.grad(state_evolution(*tensors).sum(), tensors)
+    expected = torch.autograd.grad(state_evolution(*tensors, backend=backend).sum(), tensors)
     with torch.autocast('cpu', torch.bfloat16):
-        assert_all_equal(torch.autograd.grad(state_evolution(*tensors).sum(), tensors), expected)
+        assert_all_equal(torch.autograd.grad(state_evolution(*tensors, backend=backend).sum(), tensors), expected)
 
 
-def test_a_network_trains_under_autocast():
-    block, x = block_and_input()
+@pytest.mark.parametrize('backend', BODIES)
+def test_a_network_trains_under_autocast(backend):
+    block, x = block_and_input(backend)
     with torch.autocast('cpu', torch.bfloat16):
         o = block(x)
     grads = parameter_gradients(block, o.float())
@@ -116,45 +119,50 @@ def test_strided_inputs_are_read_right_and_no_input_is_written(backend):
 
 
 @pytest.mark.parametrize('length', [64, 640])
-def test_backward_keeps_only_the_inputs_and_the_states_between_chunks(length):
+@pytest.mark.parametrize('backend', BODIES)
+def test_backward_keeps_only_the_inputs_and_the_states_between_chunks(backend, length):
     tensors = [x.requires_grad_() for x in make_inputs(1, length, 2, 8, 4)]
     kept = []
     with torch.autograd.graph.saved_tensors_hooks(lambda x: kept.append(x) or x, lambda x: x):
-        state_evolution(*tensors[:5], initial_state=tensors[5], chunk_size=16)
+        state_evolution(*tensors[:5], initial_state=tensors[5], chunk_size=16, backend=backend)
     size = {x.data_ptr(): x.numel() for x in kept if x.is_floating_point()}
-    states = (length // 16 + 1) * 2 * 8 * 4
+    states = (length // 16 + (backend == 'chunked')) * 2 * 8 * 4    # chunked also keeps the last
     assert sum(size.values()) == sum(x.numel() for x in tensors[:5]) + states
 
 
-@pytest.mark.parametrize('needed, enabled, kept', [(True, True, 3), (True, False, 0), (False, True, 0)])
-def test_states_between_chunks_are_kept_only_for_training(needed, enabled, kept):
+@pytest.mark.parametrize('needed, enabled, kept', [(True, True, True), (True, False, False), (False, True, False)])
+@pytest.mark.parametrize('backend', BODIES)
+def test_states_between_chunks_are_kept_only_for_training(backend, needed, enabled, kept):
     class Watch(torch.utils._python_dispatch.TorchDispatchMode):
         def __torch_dispatch__(self, func, types, args=(), kwargs=None):
             result = func(*args, **(kwargs or {}))
-            if func is torch.ops.state_evolution.chunked.default:
-                seen.append(len(result[2]))
+            if func is getattr(torch.ops.state_evolution, backend).default:
+                seen.append(len(result[2]) > 0)
             return result
 
     seen = []
     tensors = [x.requires_grad_(needed) for x in make_inputs(length=32)[:5]]
     with Watch(), torch.set_grad_enabled(enabled):
-        state_evolution(*tensors, chunk_size=16)
+        state_evolution(*tensors, backend=backend)
     assert seen == [kept]
 
 
 @pytest.mark.parametrize('with_state', [False, True])
-def test_opcheck_finds_no_fault_in_the_operator(with_state):
-    q, k, v, log_decay, step_size, state = [x.requires_grad_() for x in make_inputs(length=5)]
-    order = torch.tensor([[0, 1, 2, 3, 4], [4, 2, 0, 1, 3]])
+@pytest.mark.parametrize('backend', BODIES)
+def test_opcheck_finds_no_fault_in_the_operator(backend, with_state):
+    q, k, v, log_decay, step_size, state = [x.requires_grad_() for x in make_inputs(length=6)]
     log_decay, step_size, state = (x.expand(2, *x.shape) for x in (log_decay, step_size, state))
-    opcheck(chunked_op, (q, k, v, log_decay, step_size, state if with_state else None, order, 2, True))
+    scans = 2, 3, [0, 3], 2
+    opcheck(OPERATORS[backend], (q, k, v, log_decay, step_size, state if with_state else None, *scans, True))
     tensors = [x.detach() for x in (q, k, v, log_decay, step_size)]
-    states = torch.randn(4, 8, 3, 4, dtype=torch.float64)
-    opcheck(chunked_backward_op, (*tensors, states, order, 2, v.detach(), state.detach() if with_state else None))
+    states = OPERATORS[backend](*tensors, None, *scans, True)[2]
+    opcheck(getattr(torch.ops.state_evolution, f'{backend}_backward'),
+            (*tensors, states, *scans, v.detach(), state.detach().contiguous() if with_state else None))
 
 
-def test_compile_traces_a_network_as_one_graph():
-    block, x = block_and_input()
+@pytest.mark.parametrize('backend', BODIES)
+def test_compile_traces_a_network_as_one_graph(backend):
+    block, x = block_and_input(backend)
     compiled = torch.compile(block, fullgraph=True, backend='aot_eager')
     expected, o = block(x), compiled(x)
     assert torch.allclose(o, expected, atol=1e-6)
@@ -162,22 +170,25 @@ def test_compile_traces_a_network_as_one_graph():
         assert torch.allclose(grad, truth, atol=1e-5)
 
 
-def test_checkpointing_changes_no_gradient():
-    block, x = block_and_input()
+@pytest.mark.parametrize('backend', BODIES)
+def test_checkpointing_changes_no_gradient(backend):
+    block, x = block_and_input(backend)
     assert_all_equal(parameter_gradients(block, checkpoint(block, x, use_reentrant=False)),
                      parameter_gradients(block, block(x)))
 
 
-def test_a_deep_copy_computes_the_same():
-    block, x = block_and_input()
+@pytest.mark.parametrize('backend', BODIES)
+def test_a_deep_copy_computes_the_same(backend):
+    block, x = block_and_input(backend)
     assert torch.equal(copy.deepcopy(block)(x), block(x))
 
 
 @pytest.mark.skipif(not dist.is_available() or dist.is_initialized(), reason='needs to open its own process group')
-def test_distributed_data_parallel_trains_it():
+@pytest.mark.parametrize('backend', BODIES)
+def test_distributed_data_parallel_trains_it(backend):
     dist.init_process_group('gloo', store=dist.HashStore(), rank=0, world_size=1)
     try:
-        block, x = block_and_input()
+        block, x = block_and_input(backend)
         expected = parameter_gradients(block, block(x))
         nn.parallel.DistributedDataParallel(block)(x).square().sum().backward()
         assert_all_equal([p.grad for p in block.parameters()], expected)
@@ -200,8 +211,9 @@ def test_flop_counter_equals_the_count_by_hand(backend):
     assert counter.get_total_flops() == 2 * once
 
 
-def test_mmengine_counts_the_same_multiply_adds():
+@pytest.mark.parametrize('backend', BODIES)
+def test_mmengine_counts_the_same_multiply_adds(backend):
     analysis = pytest.importorskip('mmengine.analysis')
-    block, x = block_and_input()
+    block, x = block_and_input(backend)
     flops = analysis.FlopAnalyzer(block, (x,)).set_op_handle(**MMENGINE_HANDLES).by_operator()
-    assert flops['chunked'] == 4 * 3 * (4 * 4) * 20 * 2 * 2
+    assert flops[backend] == 4 * 3 * (4 * 4) * 20 * 2 * 2

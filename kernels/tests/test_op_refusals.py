@@ -1,9 +1,12 @@
 """What cannot be computed is refused before anything is computed, and the message names the argument."""
+import sys
+
 import pytest
 import torch
 from op_cases import NAMES, make_inputs
 
 from state_evolution import state_evolution, state_evolution_2d
+from state_evolution.backends import why_not
 
 
 def inputs(**changes):
@@ -16,8 +19,6 @@ def zeros(*shape, **kwargs):
 
 # The inputs are q, k (2, 20, 2, 4), v (2, 20, 2, 3), gates (2, 20, 2), initial_state (2, 2, 3, 4).
 @pytest.mark.parametrize('change, error, words', [
-    ({'backend': 'numba'}, ValueError, "'numba' is not part of this version.*'recurrent', 'chunked'"),
-    ({'backend': 'triton'}, ValueError, "'triton' is not part of this version.*'recurrent', 'chunked'"),
     ({'backend': 'cuda'}, ValueError, "backend must be one of .*got 'cuda'"),
     ({'chunk_size': 0}, ValueError, 'chunk_size must be .*got 0'),
     ({'chunk_size': 2.5}, ValueError, 'chunk_size must be .*got 2.5'),
@@ -46,7 +47,7 @@ def test_sequences_that_cannot_be_computed_are_refused(change, error, words):
     ({'directions': ()}, ValueError, 'directions must name at least one'),
     ({'directions': 'forward'}, TypeError, r"directions must be a sequence of names, such as \('forward',\)"),
     ({'log_decay': zeros(3, 2, 20, 2)}, ValueError, r'log_decay must be \(2, 20, 2\) or \(4, 2, 20, 2\), got \(3,'),
-    ({'backend': 'triton'}, ValueError, "'triton' is not part of this version"),
+    ({'backend': 'Triton'}, ValueError, "backend must be one of .*got 'Triton'"),
     ({'chunk_size': -1}, ValueError, 'chunk_size must be .*got -1'),
 ])
 def test_images_that_cannot_be_computed_are_refused(change, error, words):
@@ -54,6 +55,17 @@ def test_images_that_cannot_be_computed_are_refused(change, error, words):
     del arguments['initial_state']
     with pytest.raises(error, match=words):
         state_evolution_2d(**arguments)
+
+
+def test_a_backend_that_cannot_run_says_why(monkeypatch):
+    tensors = {name: x for name, x in inputs().items() if name != 'initial_state'}
+    monkeypatch.setitem(sys.modules, 'state_evolution.numba_body', None)
+    why_not.cache_clear()
+    with pytest.raises(ValueError, match="backend 'numba' cannot run here: numba cannot be imported.*pip install"):
+        state_evolution(**tensors, backend='numba')
+    why_not.cache_clear()
+    with pytest.raises(ValueError, match="backend 'numba' cannot run here: .*these are on meta"):
+        state_evolution(**{name: x.to('meta') for name, x in tensors.items()}, backend='numba')
 
 
 def test_a_misspelt_option_is_refused():

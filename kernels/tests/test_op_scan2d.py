@@ -1,13 +1,12 @@
 """The four scans of an image visit the pixels they say, and are summed."""
 import pytest
 import torch
-from op_cases import make_inputs, relative_error
+from op_cases import BACKENDS, BODIES, make_inputs, relative_error
 from torch.autograd import gradcheck
 
 from state_evolution import DIRECTIONS, state_evolution, state_evolution_2d
 
 HEIGHT, WIDTH = 5, 7
-BACKENDS = ('recurrent', 'chunked')
 PIXELS = {
     'forward': [(y, x) for y in range(HEIGHT) for x in range(WIDTH)],
     'backward': [(y, x) for y in reversed(range(HEIGHT)) for x in reversed(range(WIDTH))],
@@ -94,7 +93,8 @@ def test_gradients_match_finite_differences(backend, directions, gates):
                      tensors)
 
 
-def test_float32_gradients_of_an_image_are_within_budget():
+@pytest.mark.parametrize('backend', BODIES)
+def test_float32_gradients_of_an_image_are_within_budget(backend):
     def gradients(tensors, backend):
         tensors = [x.detach().requires_grad_() for x in tensors]
         weight = torch.randn(tensors[2].shape, generator=torch.Generator().manual_seed(2))
@@ -102,7 +102,7 @@ def test_float32_gradients_of_an_image_are_within_budget():
                                    weight.to(tensors[2].dtype))
 
     tensors = image_inputs(gates=4, q_dim=16, v_dim=16)
-    for grad, truth in zip(gradients([x.float() for x in tensors], 'chunked'), gradients(tensors, 'recurrent')):
+    for grad, truth in zip(gradients([x.float() for x in tensors], backend), gradients(tensors, 'recurrent')):
         assert relative_error(grad, truth) < 5e-5
 
 

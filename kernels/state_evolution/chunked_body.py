@@ -23,6 +23,7 @@ import torch
 import torch.nn.functional as F
 
 from .dtypes import compute_dtype
+from .scan_orders import scan_orders
 
 # Elements of one temporary: on a CPU it should stay in the cache, on a GPU it should fill the device.
 SLAB_ELEMENTS_CPU = 2 ** 17
@@ -128,12 +129,14 @@ class Slab:
         self.n = (self.q * self.r_after).baddbmm_(self.m, self.w)
 
 
-def forward(q, k, v, log_decay, step_size, initial_state, order, chunk_size, keep_states):
-    """Arguments as `run_scans` in api.py.
+def states_shape(q, v, scans, chunk_size):
+    """The first states, and those after each of N chunks: (N+1, G, Dv, Dk)."""
+    return count_chunks(q.shape[1], chunk_size) + 1, scans * q.shape[0] * q.shape[2], v.shape[3], q.shape[3]
 
-    Returns:
-        o (B, L, H, Dv), last states (G, Dv, Dk), states between chunks (N+1, G, Dv, Dk) or, if not kept, (0, ...).
-    """
+
+def forward(q, k, v, log_decay, step_size, initial_state, height, width, directions, chunk_size, keep_states):
+    """As operators.py says."""
+    order = scan_orders(height, width, directions, q.device)
     layout = Layout(q, v, order, chunk_size, compute_dtype(q, k, v, log_decay, step_size))
     g = F.pad(layout.take_gates(log_decay), (1, 0)).cumsum(-1)
     e = layout.take_gates(step_size)[..., None]
@@ -152,11 +155,13 @@ def forward(q, k, v, log_decay, step_size, initial_state, order, chunk_size, kee
             state = after.baddbmm_(state, p)
         o_n = o[n].flatten(0, 1)
         torch.bmm(slab.m, slab.u0, out=o_n).baddbmm_(slab.n, states[:-1].flatten(0, 1).mT)
+    state = state.clone().view(len(order), len(q), -1, v_dim, q_dim)
     return layout.sum_scans(o).to(v.dtype), state, kept
 
 
-def backward(q, k, v, log_decay, step_size, states, order, chunk_size, d_o, d_state):
-    """Gradients of forward's first six arguments, from those of o and of the last states (either may be None)."""
+def backward(q, k, v, log_decay, step_size, states, height, width, directions, chunk_size, d_o, d_state):
+    """As operators.py says."""
+    order = scan_orders(height, width, directions, q.device)
     layout = Layout(q, v, order, chunk_size, states.dtype)
     g = F.pad(layout.take_gates(log_decay), (1, 0)).cumsum(-1)
     e = layout.take_gates(step_size)[..., None]

@@ -1,0 +1,48 @@
+"""Which body computes a call, and why one cannot."""
+from functools import cache
+from importlib import import_module
+
+import torch
+
+BACKENDS = ('auto', 'recurrent', 'chunked', 'numba', 'triton')
+
+
+@torch.compiler.assume_constant_result
+def choose_backend(backend, device, dtype):
+    """The body for 'auto'; any other name as it is, if it can run.
+
+    Args:
+        device (torch.device): Of all tensors.
+        dtype: float64 if any tensor is, else float32.
+
+    Raises:
+        ValueError: the name is unknown, or its body cannot run; says why.
+    """
+    if backend not in BACKENDS:
+        raise ValueError(f'backend must be one of {BACKENDS}, got {backend!r}')
+    if backend == 'auto':
+        fast = {'cuda': 'triton', 'cpu': 'numba'}.get(device.type)
+        return fast if fast and not why_not(fast, device, dtype) else 'chunked'
+    reason = why_not(backend, device, dtype)
+    if reason:
+        raise ValueError(f'backend {backend!r} cannot run here: {reason}')
+    return backend
+
+
+@cache
+def why_not(backend, device, dtype):
+    """Why a body cannot compute such tensors, or None."""
+    if backend == 'numba':
+        if device.type != 'cpu':
+            return f"it computes tensors on the CPU, these are on {device}; 'auto' finds what can"
+        try:
+            import_module('.numba_body', __package__)
+        except Exception as error:    # numba may be absent, or refuse the NumPy or the Python that it meets
+            return f'numba cannot be imported ({error}); pip install -U numba'
+    if backend == 'triton':
+        try:
+            body = import_module('.triton_body', __package__)
+        except Exception as error:
+            return f'Triton cannot be imported ({error}); pip install -U triton'
+        return body.why_not(device, dtype)
+    return None

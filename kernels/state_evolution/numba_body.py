@@ -1,0 +1,118 @@
+"""State evolution on the CPU: arranges memory and threads around the walk that numba_kernels.py compiles."""
+import os
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+
+import numpy as np
+import torch
+
+from .dtypes import compute_dtype
+from .numba_kernels import kernels
+
+# Fewer multiply-adds than these are done before a second thread has woken up.
+WORTH_A_THREAD = 2 ** 20
+
+
+def forward(q, k, v, log_decay, step_size, initial_state, height, width, directions, chunk_size, keep_states):
+    """As operators.py says."""
+    (batch, length, heads, q_dim), v_dim, scans = q.shape, v.shape[-1], len(directions)
+    dtype = compute_dtype(q, k, v, log_decay, step_size)
+    groups = count_groups(scans, batch * heads)
+    state = torch.zeros(scans, batch, heads, q_dim, v_dim, dtype=dtype)
+    if initial_state is not None:
+        state.copy_(initial_state.mT)
+    chunks, *rest = states_shape(q, v, scans, chunk_size)
+    states = torch.empty(chunks if keep_states else 0, *rest, dtype=dtype)
+    o = torch.empty(groups, batch, length, heads, v_dim, dtype=dtype)
+
+    arrays, strides = memory(dtype, q[None], k[None], v[None], log_decay[..., None], step_size[..., None])
+    sizes = batch, length, heads, height, width, groups, chunk_size
+    kernel, _ = kernels(q_dim, v_dim)
+    run(kernel, groups * batch * heads, scans * q.numel() * v_dim,
+        *arrays, strides, *map(flat, (state, states, o)), sizes, np.array(directions))
+    return sum_groups(o).to(v.dtype), state.mT.contiguous(), states
+
+
+def backward(q, k, v, log_decay, step_size, states, height, width, directions, chunk_size, d_o, d_state):
+    """As operators.py says."""
+    (batch, length, heads, q_dim), v_dim, scans = q.shape, v.shape[-1], len(directions)
+    dtype = states.dtype
+    groups = count_groups(scans, batch * heads)
+    d_first = torch.zeros(scans, batch, heads, q_dim, v_dim, dtype=dtype)
+    if d_state is not None:
+        d_first.copy_(d_state.mT)
+    d_o = torch.zeros_like(v) if d_o is None else d_o
+    d_q, d_k, d_v = (torch.empty(groups, batch, length, heads, dim, dtype=dtype) for dim in (q_dim, q_dim, v_dim))
+    d_log_decay, d_step_size = (torch.empty(scans, batch, length, heads, dtype=dtype) for _ in range(2))
+
+    arrays, strides = memory(dtype, q[None], k[None], v[None], log_decay[..., None], step_size[..., None], d_o[None])
+    sizes = batch, length, heads, height, width, groups, chunk_size
+    _, kernel = kernels(q_dim, v_dim)
+    run(kernel, groups * batch * heads, scans * q.numel() * v_dim, *arrays, strides,
+        *map(flat, (d_first, states, d_q, d_k, d_v, d_log_decay, d_step_size)), sizes, np.array(directions))
+    grads = *map(sum_groups, (d_q, d_k, d_v)), d_log_decay, d_step_size
+    inputs = q, k, v, log_decay, step_size
+    return *(grad.to(x.dtype) for x, grad in zip(inputs, grads)), d_first.mT.contiguous()
+
+
+def states_shape(q, v, scans, chunk_size):
+    """The state before every chunk, transposed: (N, D, B, H, Dk, Dv)."""
+    batch, length, heads, q_dim = q.shape
+    return (length + chunk_size - 1) // chunk_size, scans, batch, heads, q_dim, v.shape[-1]
+
+
+def count_groups(scans, heads):
+    """Scans of one head add up one after the other, unless there are too few heads for the threads."""
+    return min(scans, -(-torch.get_num_threads() // heads))
+
+
+def sum_groups(x):
+    return x[0] if len(x) == 1 else x.sum(0)
+
+
+def flat(x):
+    return x.view(-1).numpy()
+
+
+def memory(dtype, *tensors):
+    """The memory of tensors as 1-D arrays, without a copy where the dtype fits and a token's numbers lie together.
+
+    Args:
+        tensors: (D, B, L, H, dim) each, or (1, B, L, H, dim) for the same in all D scans.
+
+    Returns:
+        list of arrays; their strides along D, B, L, H, one row each.
+    """
+    arrays, strides = [], []
+    for x in tensors:
+        x = x.detach().to(dtype)
+        if x.stride(-1) != 1:
+            x = x.contiguous()
+        span = 1 + sum((size - 1) * stride for size, stride in zip(x.shape, x.stride()))
+        arrays.append(x.as_strided((span,), (1,)).numpy())
+        strides.append([0 if len(x) == 1 else x.stride(0), *x.stride()[1:4]])
+    return arrays, np.array(strides)
+
+
+def run(kernel, tasks, work, *args):
+    """Calls kernel(*args, start, stop) for all tasks, on as many threads as PyTorch uses."""
+    threads = min(torch.get_num_threads(), tasks) if work > WORTH_A_THREAD else 1
+    if threads == 1:
+        kernel(*args, 0, tasks)
+        return
+    numbers = iter(range(tasks))
+
+    def share():
+        for task in numbers:
+            kernel(*args, task, task + 1)
+
+    helpers = [thread_pool(os.getpid(), threads - 1).submit(share) for _ in range(threads - 1)]
+    share()
+    for helper in helpers:
+        helper.result()
+
+
+@cache
+def thread_pool(process, threads):
+    """Of this process: a forked one, such as a data loader's worker, inherits the pool but not its threads."""
+    return ThreadPoolExecutor(threads, thread_name_prefix='state_evolution')

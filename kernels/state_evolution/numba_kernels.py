@@ -1,0 +1,178 @@
+"""State evolution token by token, forward and backward, compiled by numba for one pair of widths.
+
+A state stays in the cache, transposed: T = S^T (Dk, Dv), so that its rows T_i are vectors and the walk sums across none.
+
+    error = v_t - sum_i k_i T_i      T_i <- w T_i + e k_i error      o_t = sum_i q_i T_i
+
+One pass over the rows writes token t, reads it, and predicts token t + 1. With G the gradient of T, back from token t:
+
+    G_i <- G_i + q_i dO      d_queryi = dO . T_i        p = sum_i k_i G_i     de = error . p     dv = e p
+    d_keyi = e error . G_i - dv . T'_i                dw = sum_i G_i . T'_i                    G_i <- w G_i - k_i dv
+
+where T' is T before the token. The backward pass walks anew from the states that were kept, one every few tokens.
+"""
+import math
+from functools import cache
+
+import numpy as np
+from numba import njit
+
+from .numba_vectors import load, minus, plus, plus_times, put, size, store, take, times, total, zeros
+
+
+def compiled(function):
+    """numba's njit, cached on disk where that can be written."""
+    options = {'nogil': True, 'error_model': 'numpy'}
+    try:
+        return njit(cache=True, **options)(function)
+    except RuntimeError:    # no folder for the cache
+        return njit(**options)(function)
+
+
+@compiled
+def pixel(direction, t, height, width):
+    """The pixel, counted row by row, that a scan visits as its t-th; directions as DIRECTIONS counts them."""
+    if direction % 2:
+        t = height * width - 1 - t
+    return t % height * width + t // height if direction >= 2 else t
+
+
+@compiled
+def add(array, at, vector, more):
+    """Adds to what is there, or, if there is no more, replaces it."""
+    store(array, at, plus(vector, load(array, at, vector)) if more else vector)
+
+
+@compiled
+def combine(x, at, s, now, rows, zero):
+    """sum_i x_i T_i"""
+    out = zero
+    for i in range(rows):
+        out = plus_times(out, take(x, at + i), load(s, now + i * size(zero), zero))
+    return out
+
+
+@compiled
+def advance(s, now, then, rows, w, write, q, query, k, key, following):
+    """Writes a token into the state at s[now] and puts it at s[then].
+
+    Returns:
+        What q reads of it; what the key that follows predicts from it.
+    """
+    zero = minus(write, write)
+    out, predicted = zero, zero
+    for i in range(rows):
+        row = plus_times(times(take(k, key + i), write), w, load(s, now + i * size(write), write))
+        store(s, then + i * size(write), row)
+        out = plus_times(out, take(q, query + i), row)
+        predicted = plus_times(predicted, take(k, following + i), row)
+    return out, predicted
+
+
+@cache
+def kernels(q_dim, v_dim):
+    """The two passes for these widths.
+
+    All arrays are 1-D and of one float type. strides (6, 4) are those of q, k, v, log_decay, step_size and d_o along D, B,
+    L, H; the other arrays are contiguous. A task is one head of one sample in one of `groups` groups of scans; groups have
+    an output each, o, d_q, d_k and d_v being (groups, B, L, H, dim). A call does the tasks start .. stop - 1.
+    """
+    area = q_dim * v_dim
+
+    @compiled
+    def forward(q, k, v, log_decay, step_size, strides, state, states, o, sizes, scans, start, stop):
+        """state (D, B, H, Dk, Dv): the first, replaced by the last; states (chunks, D, B, H, Dk, Dv), or empty."""
+        batch, length, heads, height, width, groups, chunk = sizes
+        streams = len(scans) * batch * heads
+        s = np.empty(area, q.dtype)
+        zero = zeros(s, v_dim)
+        for task in range(start, stop):
+            head, sample, group = task % heads, task // heads % batch, task // heads // batch
+            origin = strides[:, 1] * sample + strides[:, 3] * head
+            for scan in range(group, len(scans), groups):
+                begin = origin + strides[:, 0] * scan
+                stream = (scan * batch + sample) * heads + head
+                s[:] = state[stream * area:(stream + 1) * area]
+                p = pixel(scans[scan], 0, height, width)
+                predicted = combine(k, begin[1] + p * strides[1, 2], s, 0, q_dim, zero)
+                for t in range(length):
+                    if len(states) and t % chunk == 0:
+                        kept = (t // chunk * streams + stream) * area
+                        states[kept:kept + area] = s
+                    following = pixel(scans[scan], min(t + 1, length - 1), height, width)
+                    error = minus(load(v, begin[2] + p * strides[2, 2], zero), predicted)
+                    write = times(step_size[begin[4] + p * strides[4, 2]], error)
+                    w = math.exp(log_decay[begin[3] + p * strides[3, 2]])
+                    out, predicted = advance(s, 0, 0, q_dim, w, write, q, begin[0] + p * strides[0, 2],
+                                             k, begin[1] + p * strides[1, 2], begin[1] + following * strides[1, 2])
+                    target = (((group * batch + sample) * length + p) * heads + head) * v_dim
+                    add(o, target, out, scan > group)
+                    p = following
+                state[stream * area:(stream + 1) * area] = s
+
+    @compiled
+    def backward(q, k, v, log_decay, step_size, d_o, strides, d_state, states, d_q, d_k, d_v, d_log_decay, d_step_size,
+                 sizes, scans, start, stop):
+        """d_state (D, B, H, Dk, Dv): the gradient of the last states, replaced by that of the first."""
+        batch, length, heads, height, width, groups, chunk = sizes
+        streams = len(scans) * batch * heads
+        s = np.empty((min(chunk, length) + 1) * area, q.dtype)
+        errors = np.empty(min(chunk, length) * v_dim, q.dtype)
+        d_s = np.empty(area, q.dtype)
+        d_query, d_key = np.empty(q_dim, q.dtype), np.empty(q_dim, q.dtype)
+        zero = zeros(s, v_dim)
+        for task in range(start, stop):
+            head, sample, group = task % heads, task // heads % batch, task // heads // batch
+            origin = strides[:, 1] * sample + strides[:, 3] * head
+            for scan in range(group, len(scans), groups):
+                begin = origin + strides[:, 0] * scan
+                stream = (scan * batch + sample) * heads + head
+                d_s[:] = d_state[stream * area:(stream + 1) * area]
+                for first in range((length - 1) // chunk * chunk, -1, -chunk):
+                    kept = (first // chunk * streams + stream) * area
+                    s[:area] = states[kept:kept + area]
+                    tokens = min(chunk, length - first)
+                    p = pixel(scans[scan], first, height, width)
+                    predicted = combine(k, begin[1] + p * strides[1, 2], s, 0, q_dim, zero)
+                    for t in range(tokens):
+                        following = pixel(scans[scan], min(first + t + 1, length - 1), height, width)
+                        error = minus(load(v, begin[2] + p * strides[2, 2], zero), predicted)
+                        store(errors, t * v_dim, error)
+                        write = times(step_size[begin[4] + p * strides[4, 2]], error)
+                        w = math.exp(log_decay[begin[3] + p * strides[3, 2]])
+                        _, predicted = advance(s, t * area, (t + 1) * area, q_dim, w, write, q, begin[0] + p * strides[0, 2],
+                                               k, begin[1] + p * strides[1, 2], begin[1] + following * strides[1, 2])
+                        p = following
+
+                    for t in range(tokens - 1, -1, -1):
+                        p = pixel(scans[scan], first + t, height, width)
+                        query, key = begin[0] + p * strides[0, 2], begin[1] + p * strides[1, 2]
+                        before, after = t * area, (t + 1) * area
+                        token = ((group * batch + sample) * length + p) * heads + head
+                        gate = ((scan * batch + sample) * length + p) * heads + head
+                        e = step_size[begin[4] + p * strides[4, 2]]
+                        w = math.exp(log_decay[begin[3] + p * strides[3, 2]])
+                        error = load(errors, t * v_dim, zero)
+                        d_out = load(d_o, begin[5] + p * strides[5, 2], zero)
+                        projected = zero
+                        for i in range(q_dim):
+                            d_row = plus_times(load(d_s, i * v_dim, zero), take(q, query + i), d_out)
+                            store(d_s, i * v_dim, d_row)
+                            projected = plus_times(projected, take(k, key + i), d_row)
+                            put(d_query, i, total(times(d_out, load(s, after + i * v_dim, zero))))
+                        d_value = times(e, projected)
+                        d_step_size[gate] = total(times(error, projected))
+                        add(d_v, token * v_dim, d_value, scan > group)
+                        write = times(e, error)
+                        d_w = zero
+                        for i in range(q_dim):
+                            row, d_row = load(s, before + i * v_dim, zero), load(d_s, i * v_dim, zero)
+                            d_w = plus_times(d_w, row, d_row)
+                            put(d_key, i, total(minus(times(write, d_row), times(d_value, row))))
+                            store(d_s, i * v_dim, minus(times(w, d_row), times(take(k, key + i), d_value)))
+                        d_log_decay[gate] = w * total(d_w)
+                        add(d_q, token * q_dim, load(d_query, 0, zeros(s, q_dim)), scan > group)
+                        add(d_k, token * q_dim, load(d_key, 0, zeros(s, q_dim)), scan > group)
+                d_state[stream * area:(stream + 1) * area] = d_s
+
+    return forward, backward
