@@ -27,7 +27,8 @@ class PriorDiffusion(nn.Module):
     Args:
         prior_dim (int): Width of the prior.
         steps (int): T, 4 to 20 (the paper's "5-20 steps", DiffIR's 4).
-        beta_start, beta_end (float): Linear schedule beta_1 .. beta_T of Eq. 1, as DiffIR has it.
+        beta_start, beta_end (float): beta_1 .. beta_T of Eq. 1, linear in between (DiffIR's is linear in
+            sqrt(beta)).
         depth (int): Residual layers of the denoiser.
         seed (int): Seed of the noise that inference starts from: the same image gives the same result, alone or in a
             batch and on every device.

@@ -23,7 +23,9 @@ class KDL1Loss(nn.Module):
 
 @LOSS_REGISTRY.register()
 class KDLoss(nn.Module):
-    """KL(softmax(target / temperature) || softmax(prior / temperature)), averaged over the batch (DiffIR's KDLoss).
+    """KL(softmax(target / temperature) || softmax(prior / temperature)), averaged over the batch.
+
+    DiffIR's code computes it beside the L1 distance that it trains with.
 
     It compares the profile of the priors, not their level: adding a constant to one changes nothing.
 

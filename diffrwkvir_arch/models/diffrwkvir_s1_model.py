@@ -12,8 +12,9 @@ class DiffRWKVIRS1Model(RestorationModel):
 
     def feed_data(self, data):
         if 'gt' not in data:
-            raise InputError('DiffRWKVIRS1 reads its prior from LQ and GT, and this dataset has no GT: use type '
-                             'PairedImageDataset with dataroot_gt, or test stage 2, which needs the LQ alone')
+            raise InputError(f'{self.opt["network_g"]["type"]} reads its prior from LQ and GT, and this dataset has no '
+                             'GT: use type PairedImageDataset with dataroot_gt, or test stage 2, which needs the LQ '
+                             'alone')
         super().feed_data(data)
 
     def restore(self, net):

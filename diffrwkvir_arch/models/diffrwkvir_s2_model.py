@@ -39,7 +39,7 @@ class DiffRWKVIRS2Model(RestorationModel):
         if not Path(path).is_file():
             # experiments/NAME/models/net_g_latest.pth, where NAME is also the option file's.
             parents = Path(path).parents
-            name = parents[1].name if len(parents) > 2 else 'train_DiffRWKVIR_S1_x4'
+            name = parents[1].name if len(parents) > 2 else 'NAME'
             raise InputError(f'path.pretrain_network_s1: {path} does not exist; stage 1 makes it: '
                              f'basicsr train -opt options/{name}.yml')
         if not opt['train'].get('kd_opt'):
@@ -55,10 +55,11 @@ class DiffRWKVIRS2Model(RestorationModel):
         super().init_training_settings()
 
     def build_stage1(self):
-        """The trained DiffRWKVIRS1 with the sizes of network_g."""
-        known = inspect.signature(ARCH_REGISTRY.get('DiffRWKVIRS1')).parameters
+        """The trained first stage of network_g, DiffRWKVIRS1 for DiffRWKVIRS2, with the sizes of network_g."""
+        arch = self.opt['network_g']['type'].removesuffix('S2') + 'S1'
+        known = inspect.signature(ARCH_REGISTRY.get(arch)).parameters
         options = {key: value for key, value in self.opt['network_g'].items() if key in known}
-        stage1 = build_network({'type': 'DiffRWKVIRS1', **options})
+        stage1 = build_network({**options, 'type': arch})
         path_opt = self.opt['path']
         self.load_network(stage1, path_opt['pretrain_network_s1'], True, path_opt.get('param_key_s1') or 'params_ema')
         return stage1
