@@ -118,6 +118,23 @@ def test_strided_inputs_are_read_right_and_no_input_is_written(backend):
     assert_all_equal(strided, copies)
 
 
+@pytest.mark.parametrize('backend', BACKENDS)
+def test_deterministic_mode_which_fills_new_memory_with_nan_changes_nothing(backend):
+    def run():
+        o, last = state_evolution(*tensors, initial_state=state, return_state=True, backend=backend)
+        return o, last, *torch.autograd.grad(o.sum() + last.sum(), (*tensors, state))
+
+    *tensors, state = [x.requires_grad_() for x in make_inputs(length=37)]
+    expected = run()
+    torch.use_deterministic_algorithms(True)
+    try:
+        assert torch.empty(3).isnan().all()
+        results = run()
+    finally:
+        torch.use_deterministic_algorithms(False)
+    assert_all_equal(results, expected)
+
+
 @pytest.mark.parametrize('length', [64, 640])
 @pytest.mark.parametrize('backend', BODIES)
 def test_backward_keeps_only_the_inputs_and_the_states_between_chunks(backend, length):
