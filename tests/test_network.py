@@ -193,10 +193,10 @@ def test_bf16_autocast_stays_near_float32_and_trains():
     assert all(torch.isfinite(p.grad).all() for p in net.parameters())
 
 
-def test_torch_compile_gives_what_eager_gives():
+def test_torch_compile_traces_one_graph_and_gives_what_eager_gives():
     net, lq = small_s2().eval(), torch.rand(1, 3, 8, 8)
     with torch.no_grad():
-        compiled = torch.compile(net, backend='aot_eager')(lq)
+        compiled = torch.compile(net, backend='aot_eager', fullgraph=True)(lq)
         torch.testing.assert_close(compiled, net(lq), atol=1e-5, rtol=1e-4)
 
 

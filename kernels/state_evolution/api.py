@@ -24,10 +24,10 @@ def state_evolution(q, k, v, log_decay, step_size, *, initial_state=None, return
             caller's promise: checking them would wait for the device.
         initial_state (B, H, Dv, Dk): zeros if None.
         return_state: also return the state after the last token.
-        chunk_size: >= 1; a matter of speed, memory and rounding, which None decides by the widths. 'chunked' computes so
-            many tokens at a time, 'numba' keeps a state every so many tokens for the backward pass, others ignore it.
-        backend: 'recurrent', the definition, one token a step; 'chunked', any device, dtype and width; 'numba', compiled
-            for the CPU; 'triton', for NVIDIA GPUs; 'auto', the last two where they can run, else 'chunked'.
+        chunk_size: >= 1; a matter of speed, memory and rounding, which None decides by the widths. 'chunked' computes
+            so many tokens at a time, 'numba' keeps a state every so many tokens for the backward pass, others ignore it.
+        backend: 'recurrent', the definition, one token a step; 'chunked', any device and dtype; 'numba', compiled for
+            the CPU; 'triton', for NVIDIA GPUs; 'auto', the last two where they can run, else 'chunked'.
 
     Returns:
         o (B, L, H, Dv) in v's dtype; with return_state also S (B, H, Dv, Dk). States and sums are float32, or float64
@@ -57,8 +57,8 @@ def run_scans(q, k, v, log_decay, step_size, initial_state, height, width, direc
     if backend == 'recurrent':
         return run_recurrent(*inputs, scan_orders(height, width, directions, q.device))
     keep_states = torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in inputs)
-    o, state, _ = OPERATORS[backend](*inputs, height, width, directions, chunk_size or default_chunk_size(q, v, backend),
-                                     keep_states)
+    chunk_size = chunk_size or default_chunk_size(q, v, backend)
+    o, state, _ = OPERATORS[backend](*inputs, height, width, directions, chunk_size, keep_states)
     return o, state
 
 

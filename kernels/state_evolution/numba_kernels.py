@@ -1,6 +1,6 @@
 """State evolution token by token, forward and backward, compiled by numba for one pair of widths.
 
-A state stays in the cache, transposed: T = S^T (Dk, Dv), so that its rows T_i are vectors and the walk sums across none.
+A state stays in the cache, transposed: T = S^T (Dk, Dv), so that its rows T_i are vectors, and no walk sums across one.
 
     error = v_t - sum_i k_i T_i      T_i <- w T_i + e k_i error      o_t = sum_i q_i T_i
 
@@ -11,9 +11,9 @@ One pass over the rows writes token t, reads it, and predicts token t + 1. With 
 
 where T' is T before the token. The backward pass walks anew from the states that were kept, one every few tokens.
 
-Rows are LLVM's own vectors, which it maps to the widest registers at hand. Numba alone keeps an accumulator that is part
-of an array in memory, for it cannot know that no other array overlaps it. All of this is one file because the cache on
-disk does not see changes in others.
+Rows are LLVM's own vectors, which it maps to the widest registers at hand. Numba alone keeps an accumulator that is
+part of an array in memory, for it cannot know that no other array overlaps it. All of this is one file because the
+cache on disk does not see changes in others.
 """
 import math
 from functools import cache
@@ -202,6 +202,14 @@ def combine(x, at, s, now, rows, zero):
 
 
 @compiled
+def advance_row(i, out, predicted, s, now, then, w, write, q, query, k, key, following):
+    """Row i of `advance`; -> the sums with that row."""
+    row = plus_times(times(take(k, key + i), write), w, load(s, now + i * size(write), write))
+    store(s, then + i * size(write), row)
+    return plus_times(out, take(q, query + i), row), plus_times(predicted, take(k, following + i), row)
+
+
+@compiled
 def advance(s, now, then, rows, w, write, q, query, k, key, following):
     """Writes a token into the state at s[now] and puts it at s[then].
 
@@ -209,22 +217,42 @@ def advance(s, now, then, rows, w, write, q, query, k, key, following):
         What q reads of it; what the key that follows predicts from it.
     """
     zero = minus(write, write)
-    out, predicted = zero, zero
-    for i in range(rows):
-        row = plus_times(times(take(k, key + i), write), w, load(s, now + i * size(write), write))
-        store(s, then + i * size(write), row)
-        out = plus_times(out, take(q, query + i), row)
-        predicted = plus_times(predicted, take(k, following + i), row)
-    return out, predicted
+    # Here and below odd rows have sums of their own: a single one would wait for itself.
+    out, predicted, odd_out, odd_predicted = zero, zero, zero, zero
+    for i in range(0, rows - 1, 2):
+        out, predicted = advance_row(i, out, predicted, s, now, then, w, write, q, query, k, key, following)
+        odd_out, odd_predicted = advance_row(i + 1, odd_out, odd_predicted, s, now, then, w, write, q, query, k, key,
+                                             following)
+    if rows % 2:
+        out, predicted = advance_row(rows - 1, out, predicted, s, now, then, w, write, q, query, k, key, following)
+    return plus(out, odd_out), plus(predicted, odd_predicted)
+
+
+@compiled
+def read_back_row(i, projected, d_s, d_out, q, query, k, key, s, after, d_query):
+    """Row i of G <- G + q dO and of dq; -> p with that row."""
+    d_row = plus_times(load(d_s, i * size(d_out), d_out), take(q, query + i), d_out)
+    store(d_s, i * size(d_out), d_row)
+    put(d_query, i, total(times(d_out, load(s, after + i * size(d_out), d_out))))
+    return plus_times(projected, take(k, key + i), d_row)
+
+
+@compiled
+def write_back_row(i, d_w, d_s, s, before, w, write, d_value, k, key, d_key):
+    """Row i of G <- w G - k dv and of dk; -> dw with that row, not yet summed over channels."""
+    row, d_row = load(s, before + i * size(write), write), load(d_s, i * size(write), write)
+    put(d_key, i, total(minus(times(write, d_row), times(d_value, row))))
+    store(d_s, i * size(write), minus(times(w, d_row), times(take(k, key + i), d_value)))
+    return plus_times(d_w, row, d_row)
 
 
 @cache
 def kernels(q_dim, v_dim):
     """The two passes for these widths.
 
-    All arrays are 1-D and of one float type. strides (6, 4) are those of q, k, v, log_decay, step_size and d_o along D, B,
-    L, H; the other arrays are contiguous. A task is one head of one sample in one of `groups` groups of scans; groups have
-    an output each, o, d_q, d_k and d_v being (groups, B, L, H, dim). A call does the tasks start .. stop - 1.
+    All arrays are 1-D and of one float type. strides (6, 4) are those of q, k, v, log_decay, step_size and d_o along D,
+    B, L, H; the other arrays are contiguous. A task is one head of one sample in one of `groups` groups of scans;
+    groups have an output each, o, d_q, d_k and d_v being (groups, B, L, H, dim). A call does tasks start .. stop - 1.
     """
     area = q_dim * v_dim
 
@@ -289,8 +317,9 @@ def kernels(q_dim, v_dim):
                         store(errors, t * v_dim, error)
                         write = times(step_size[begin[4] + p * strides[4, 2]], error)
                         w = math.exp(log_decay[begin[3] + p * strides[3, 2]])
-                        _, predicted = advance(s, t * area, (t + 1) * area, q_dim, w, write, q, begin[0] + p * strides[0, 2],
-                                               k, begin[1] + p * strides[1, 2], begin[1] + following * strides[1, 2])
+                        _, predicted = advance(
+                            s, t * area, (t + 1) * area, q_dim, w, write, q, begin[0] + p * strides[0, 2],
+                            k, begin[1] + p * strides[1, 2], begin[1] + following * strides[1, 2])
                         p = following
 
                     for t in range(tokens - 1, -1, -1):
@@ -303,22 +332,25 @@ def kernels(q_dim, v_dim):
                         w = math.exp(log_decay[begin[3] + p * strides[3, 2]])
                         error = load(errors, t * v_dim, zero)
                         d_out = load(d_o, begin[5] + p * strides[5, 2], zero)
-                        projected = zero
-                        for i in range(q_dim):
-                            d_row = plus_times(load(d_s, i * v_dim, zero), take(q, query + i), d_out)
-                            store(d_s, i * v_dim, d_row)
-                            projected = plus_times(projected, take(k, key + i), d_row)
-                            put(d_query, i, total(times(d_out, load(s, after + i * v_dim, zero))))
+                        projected, odd = zero, zero
+                        for i in range(0, q_dim - 1, 2):
+                            projected = read_back_row(i, projected, d_s, d_out, q, query, k, key, s, after, d_query)
+                            odd = read_back_row(i + 1, odd, d_s, d_out, q, query, k, key, s, after, d_query)
+                        if q_dim % 2:
+                            projected = read_back_row(q_dim - 1, projected, d_s, d_out, q, query, k, key, s, after,
+                                                      d_query)
+                        projected = plus(projected, odd)
                         d_value = times(e, projected)
                         d_step_size[gate] = total(times(error, projected))
                         add(d_v, token * v_dim, d_value, scan > group)
                         write = times(e, error)
-                        d_w = zero
-                        for i in range(q_dim):
-                            row, d_row = load(s, before + i * v_dim, zero), load(d_s, i * v_dim, zero)
-                            d_w = plus_times(d_w, row, d_row)
-                            put(d_key, i, total(minus(times(write, d_row), times(d_value, row))))
-                            store(d_s, i * v_dim, minus(times(w, d_row), times(take(k, key + i), d_value)))
+                        d_w, odd = zero, zero
+                        for i in range(0, q_dim - 1, 2):
+                            d_w = write_back_row(i, d_w, d_s, s, before, w, write, d_value, k, key, d_key)
+                            odd = write_back_row(i + 1, odd, d_s, s, before, w, write, d_value, k, key, d_key)
+                        if q_dim % 2:
+                            d_w = write_back_row(q_dim - 1, d_w, d_s, s, before, w, write, d_value, k, key, d_key)
+                        d_w = plus(d_w, odd)
                         d_log_decay[gate] = w * total(d_w)
                         add(d_q, token * q_dim, load(d_query, 0, zeros(s, q_dim)), scan > group)
                         add(d_k, token * q_dim, load(d_key, 0, zeros(s, q_dim)), scan > group)

@@ -9,8 +9,8 @@ A body is a module with
     states_shape(q, v, scans, chunk_size)
         -> shape of the kept states; where none are kept, its first number is 0
 
-for q, k (B, L, H, Dk), v (B, L, H, Dv), log_decay, step_size (D, B, L, H), initial_state (D, B, H, Dv, Dk) or None, and D
-scans that `directions` lists by their place in DIRECTIONS. A sequence is an image of height 1.
+for q, k (B, L, H, Dk), v (B, L, H, Dv), log_decay, step_size (D, B, L, H), initial_state (D, B, H, Dv, Dk) or None, and
+D scans that `directions` lists by their place in DIRECTIONS. A sequence is an image of height 1.
 """
 from importlib import import_module
 from typing import List, Optional, Tuple
@@ -22,7 +22,7 @@ from .dtypes import compute_dtype
 
 
 def make_operator(name):
-    """state_evolution::NAME and state_evolution::NAME_backward, computed by the module NAME_body once they are called."""
+    """state_evolution::NAME and state_evolution::NAME_backward, computed by module NAME_body, imported when called."""
 
     def body():
         return import_module(f'.{name}_body', __package__)
@@ -40,7 +40,8 @@ def make_operator(name):
                  width: int, directions: List[int], chunk_size: int, d_o: Optional[Tensor], d_state: Optional[Tensor],
                  ) -> Tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
         with torch.autocast(q.device.type, enabled=False):
-            return body().backward(q, k, v, log_decay, step_size, states, height, width, directions, chunk_size, d_o, d_state)
+            return body().backward(q, k, v, log_decay, step_size, states, height, width, directions, chunk_size, d_o,
+                                   d_state)
 
     @operator.register_fake
     def _(q, k, v, log_decay, step_size, initial_state, height, width, directions, chunk_size, keep_states):
