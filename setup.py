@@ -1,6 +1,9 @@
 """Installs the BasicSR plugin `diffrwkvir_arch` and the operator `state_evolution` that it is built on."""
 from setuptools import find_packages, setup
 
+# HAT's network.
+PEERS = ['spandrel>=0.4.2']
+
 setup(
     name='diffrwkvir',
     version='0.1.0',
@@ -26,6 +29,6 @@ setup(
         'pyyaml',
         'tqdm',
     ],
-    extras_require={'test': ['pytest>=7', 'pytest-timeout']},
+    extras_require={'peers': PEERS, 'test': ['pytest>=7', 'pytest-timeout', *PEERS]},
     entry_points={'console_scripts': ['basicsr=diffrwkvir_arch.cli:main']},
 )

@@ -5,7 +5,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from .dse_block import DSEBlock
-from .tokens import pad_to_multiple, standardize
+from .tokens import enlarge, pad_to_multiple, standardize
 
 SCALES = (1, 2, 3, 4)
 
@@ -83,14 +83,6 @@ class Restorer(nn.Module):
         self.conv = nn.Conv2d(dim, dim, 3, padding=1)
         self.upsample = build_upsampler(upsampler, dim, up_dim, out_channels, scale * self.unshuffle)
 
-    def base(self, lq):
-        image = lq[:, :self.out_channels]
-        if self.scale == 1:
-            return image
-        # antialias selects Keys' cubic with a = -0.5, MATLAB's; without it torch takes a = -0.75.
-        base = F.interpolate(image.float(), scale_factor=self.scale, mode='bicubic', antialias=True)
-        return base.to(lq.dtype)
-
     def forward(self, lq, prior):
         """lq (B, in_channels, h, w) in [0, 1], prior (B, prior_dim) -> (B, out_channels, scale*h, scale*w)."""
         height, width = lq.shape[-2:]
@@ -100,4 +92,4 @@ class Restorer(nn.Module):
         for group in self.groups:
             deep = group(deep, prior)
         detail = self.upsample(shallow + self.conv(deep))
-        return self.base(lq) + detail[:, :, :height * self.scale, :width * self.scale]
+        return enlarge(lq[:, :self.out_channels], self.scale) + detail[:, :, :height * self.scale, :width * self.scale]

@@ -14,6 +14,14 @@ def standardize(image):
     return (image - MEAN) / STD
 
 
+def enlarge(image, scale):
+    """(B, C, h, w) -> (B, C, scale*h, scale*w), bicubically, as MATLAB does it."""
+    if scale == 1:
+        return image
+    # antialias selects Keys' cubic with a = -0.5, MATLAB's; without it torch takes a = -0.75.
+    return F.interpolate(image.float(), scale_factor=scale, mode='bicubic', antialias=True).to(image.dtype)
+
+
 def to_tokens(image):
     """(B, C, H, W) -> (B, H*W, C); no copy when the image is channels-last, as it is throughout our networks."""
     return image.permute(0, 2, 3, 1).flatten(1, 2)
