@@ -91,7 +91,7 @@ class RestorationModel(SRModel):
     def restore_padded(self, net):
         """Restores an LQ padded to whole windows where the network has windows, and crops the result."""
         window = self.opt['network_g'].get('window_size')
-        if not window:
+        if not window or getattr(self.get_bare_model(net), 'pads_inside', False):
             return self.restore(net)
         lq, (height, width) = self.lq, self.lq.shape[-2:]
         self.lq = pad_to_multiple(lq, window)
