@@ -243,6 +243,20 @@ def test_a_network_with_windows_tests_any_size(root):
         assert model.output.shape == (1, 3, 4 * size[0], 4 * size[1])
 
 
+def test_a_network_that_pads_inside_sees_the_image_as_it_is(root):
+    opt = options(1, root)
+    opt |= {'model_type': 'RestorationModel', 'network_g': {
+        'type': 'MambaIRv2', 'upscale': 4, 'window_size': 4, 'depths': [1], 'embed_dim': 12, 'num_heads': [2],
+        'upsampler': 'pixelshuffledirect'}}
+    model = run_model(opt)
+    seen = []
+    model.net_g.register_forward_pre_hook(lambda net, inputs: seen.append(inputs[0].shape))
+    model.net_g_ema.register_forward_pre_hook(lambda net, inputs: seen.append(inputs[0].shape))
+    model.feed_data({'lq': torch.rand(1, 3, 5, 7)})
+    model.test()
+    assert seen == [(1, 3, 5, 7)] and model.output.shape == (1, 3, 20, 28)
+
+
 def test_two_processes_train_as_one_does(root, tmp_path):
     """Half the batch each, gradients averaged: the weights after two steps are those of one process."""
     script = Path(__file__).parent / 'train_two_steps.py'
