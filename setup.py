@@ -3,6 +3,8 @@ from setuptools import find_packages, setup
 
 # HAT's network.
 PEERS = ['spandrel>=0.4.2']
+# FID and KID.
+METRICS = ['torch-fidelity>=0.4']
 
 setup(
     name='diffrwkvir',
@@ -29,6 +31,6 @@ setup(
         'pyyaml',
         'tqdm',
     ],
-    extras_require={'peers': PEERS, 'test': ['pytest>=7', 'pytest-timeout', *PEERS]},
+    extras_require={'peers': PEERS, 'metrics': METRICS, 'test': ['pytest>=7', 'pytest-timeout', *PEERS]},
     entry_points={'console_scripts': ['basicsr=diffrwkvir_arch.cli:main']},
 )

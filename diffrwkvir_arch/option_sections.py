@@ -182,4 +182,5 @@ def check_metric(path, section, warn):
     if section.get('better', 'higher') not in ('higher', 'lower'):
         raise InputError(f"{path}.better must be higher or lower, got {section['better']!r}")
     options = {key: value for key, value in section.items() if key != 'better'}
-    check_arguments(path, options, metric, warn, strict=is_own(metric), left_out=('img', 'img2'))
+    check_arguments(path, options, metric, warn, strict=is_own(metric),
+                    left_out=('img', 'img2', 'mask'))
