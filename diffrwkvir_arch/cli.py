@@ -58,7 +58,12 @@ def demo(arguments):
     return importlib.import_module('diffrwkvir_arch.tools.demo').main(arguments)
 
 
-VERBS = {'train': train, 'test': test, 'demo': demo}
+def profile(arguments):
+    """Parameters, FLOPs, memory and latency of networks, by name or option file."""
+    return importlib.import_module('diffrwkvir_arch.tools.profile').main(arguments)
+
+
+VERBS = {'train': train, 'test': test, 'demo': demo, 'profile': profile}
 
 
 def run_pipeline(pipeline, verb, arguments):

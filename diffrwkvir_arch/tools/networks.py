@@ -1,0 +1,113 @@
+"""Networks by the name they are registered under or by an option file, and images that their forward takes."""
+import inspect
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from diffrwkvir_arch.errors import InputError
+from diffrwkvir_arch.option_sections import check_network, look_up, require
+from diffrwkvir_arch.toolbox.logs import warn
+from diffrwkvir_arch.toolbox.options import SHIPPED_OPTIONS, find_option_file, load_option_file
+
+SCALE_ARGUMENTS, WINDOW_ARGUMENTS = ('scale', 'upscale'), ('window_size', )
+
+
+class Recipe(NamedTuple):
+    """How to build a network: arch(**options).
+
+    scale: GT side over LQ side; window: the sides of its LQ are multiples of this.
+    """
+    label: str
+    arch: Any
+    options: dict
+    scale: int
+    window: int
+
+    def build(self):
+        """The network; InputError where its constructor fails."""
+        try:
+            return self.arch(**self.options)
+        except Exception as error:
+            asked = 'these options' if self.options else 'its defaults'
+            raise InputError(f'cannot be built with {asked}: {one_line(error)}{shipped_hint(self.label)}') from None
+
+
+def one_line(error):
+    """What an exception says, without what follows its first line; its kind too where it is not meant for users."""
+    kind = '' if isinstance(error, InputError) else f'{type(error).__name__}: '
+    return kind + (str(error).strip().splitlines() or [''])[0]
+
+
+def shipped_hint(name):
+    """Ends an error message about a registered name with an option file that describes it, where one is shipped."""
+    shipped = sorted(file.name for folder in SHIPPED_OPTIONS for file in folder.glob(f'test_{name}_*.yml'))
+    return f'; try -opt {shipped[-1]}' if shipped else ''
+
+
+def by_name(name):
+    """The recipe of a registered network with its defaults.
+
+    Raises:
+        InputError: Nothing is registered under that name, or it has no default for some argument.
+    """
+    arch = look_up('arch', name, 'network')
+    needed = required_arguments(arch)
+    if needed:
+        raise InputError(f'{name} has no default for {", ".join(needed)}; describe it in an option file, '
+                         f'basicsr profile -opt FILE{shipped_hint(name)}')
+    return Recipe(name, arch, {}, setting(arch, {}, SCALE_ARGUMENTS), setting(arch, {}, WINDOW_ARGUMENTS))
+
+
+def by_option_file(path):
+    """The recipe of network_g of an option file, or of the shipped one of that name.
+
+    Raises:
+        InputError: The file cannot be read, or its network_g does not fit the network.
+    """
+    path = find_option_file(path)
+    opt = load_option_file(path)
+    try:
+        require(opt, '', ['network_g'])
+        check_network(opt, 'network_g', True, warn)
+        options = dict(opt['network_g'])
+        arch = look_up('arch', options.pop('type'), 'network_g.type')
+    except InputError as error:
+        raise InputError(f'{path}: {error}') from None
+    scale = opt.get('scale') or setting(arch, options, SCALE_ARGUMENTS)
+    return Recipe(Path(path).stem, arch, options, scale, setting(arch, options, WINDOW_ARGUMENTS))
+
+
+def required_arguments(function):
+    """The names of arguments without a default."""
+    return [name for name, parameter in inspect.signature(function).parameters.items()
+            if parameter.default is parameter.empty
+            and parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)]
+
+
+def setting(arch, options, names):
+    """The whole number that the first of these arguments is set to, or has by default; 1 where there is none."""
+    parameters = inspect.signature(arch).parameters
+    values = [options.get(name, parameters[name].default) for name in names if name in parameters]
+    return next((value for value in values if isinstance(value, int)), 1)
+
+
+def images_for(net, recipe, shape, device, dtype):
+    """Noise in [0, 1], the same for every network: the LQ, and the GT where the network's forward takes one.
+
+    Args:
+        shape (tuple of int): (B, C, H, W) of the LQ; grows to whole windows, as RestorationModel pads.
+
+    Returns:
+        tuple of Tensor: The arguments of forward; the GT is (B, C, scale*H, scale*W).
+
+    Raises:
+        InputError: forward needs something else.
+    """
+    needed = required_arguments(net.forward)
+    if needed[1:] not in ([], ['gt']):
+        raise InputError(f'its forward needs ({", ".join(needed)}); only (LQ) and (LQ, gt) can be made up')
+    sides = [-(-side // recipe.window) * recipe.window for side in shape[2:]]
+    sizes = [(*shape[:2], *sides), (*shape[:2], *(recipe.scale * side for side in sides))][:max(len(needed), 1)]
+    generator = torch.Generator().manual_seed(0)
+    return tuple(torch.rand(size, generator=generator).to(device, dtype) for size in sizes)

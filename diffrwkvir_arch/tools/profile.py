@@ -1,0 +1,181 @@
+"""`basicsr profile`: parameters, FLOPs, memory and time of networks side by side, as the paper's Table 4 compares them.
+
+Networks are given by their registered names, built with their defaults, or by option files.
+"""
+import argparse
+import contextlib
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from tqdm import tqdm
+
+from diffrwkvir_arch.errors import InputError
+
+from .call_cost import milliseconds, peak_extra_bytes
+from .complexity import complexity
+from .networks import by_name, by_option_file, images_for, one_line
+from .profile_report import Conditions, Measured, as_csv_rows, report
+from .scores import write_csv
+
+WARM_UPS = 3
+DTYPES = ('float32', 'float64', 'bfloat16', 'float16')
+
+NOTES = """examples:
+  basicsr profile DiffRWKVIRS2 DiffIRS2
+  basicsr profile -opt options/test_DiffRWKVIR_S2_x4.yml options/test_SwinIR_x4.yml --input 3 64 64 --train
+  basicsr profile DiffRWKVIRS2 --modules 2 --no-latency --markdown profile.md
+
+FLOPs count products, convolutions, attention and operators with a registered formula, two for a multiply-add (MAC);
+elementwise work, norms and interpolation count nothing. Memory is the most that is held at once beyond parameters and
+images: on a GPU by PyTorch's caching allocator; on a CPU by what PyTorch's allocator hands out, inside operators too.
+A training step is a forward and a backward pass of the L1 loss, without an optimizer. Networks take turns within every
+repetition, so that whatever else the machine does falls on all of them; a ratio is the median of those within
+repetitions, over the first network. Where a network has a window_size, its LQ grows to whole windows, as in a test.
+
+On Linux, glibc gives large blocks back to the system after every use, which distorts times on a CPU. It keeps them with
+  export MALLOC_MMAP_THRESHOLD_=1073741824 MALLOC_TRIM_THRESHOLD_=8589934592 MALLOC_TOP_PAD_=268435456"""
+
+
+def argument_parser():
+    parser = argparse.ArgumentParser(prog='basicsr profile', description=__doc__, epilog=NOTES,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('names', nargs='*', metavar='NAME', help='registered networks, built with their defaults')
+    parser.add_argument('-opt', nargs='+', default=[], metavar='FILE', help='option files: network_g is measured')
+    parser.add_argument('--input', nargs='+', default=['3', '64', '64'], metavar='N',
+                        help='C H W: channels, height and width of the LQ (default: 3 64 64)')
+    parser.add_argument('--batch', type=int, default=1, help='images at once (default: %(default)s)')
+    parser.add_argument('--device', default='auto', help='auto, cpu, cuda or cuda:N (default: %(default)s)')
+    parser.add_argument('--dtype', choices=DTYPES, default='float32', help='of parameters and images')
+    parser.add_argument('--threads', type=int, help='of the CPU')
+    parser.add_argument('--repeats', type=int, default=10, help='timed repetitions (default: %(default)s)')
+    parser.add_argument('--no-latency', action='store_true', help='measure no times')
+    parser.add_argument('--train', action='store_true', help='memory and time of a training step as well')
+    parser.add_argument('--modules', type=int, default=0, metavar='DEPTH', help='a table of modules to this depth')
+    parser.add_argument('--csv', type=Path, metavar='FILE', help='write all numbers, a line for each network')
+    parser.add_argument('--markdown', type=Path, metavar='FILE', help='write what is printed')
+    return parser
+
+
+def conditions(args):
+    """Checks the arguments; -> Conditions."""
+    if not (len(args.input) == 3 and all(text.isdecimal() and int(text) > 0 for text in args.input)):
+        raise InputError(f'--input needs 3 integers C H W, such as 3 64 64; got {" ".join(args.input)}')
+    for name, least in {'batch': 1, 'repeats': 1, 'threads': 1, 'modules': 0}.items():
+        value = getattr(args, name)
+        if value is not None and value < least:
+            raise InputError(f'--{name} must be at least {least}, got {value}')
+    for name in ('csv', 'markdown'):
+        if getattr(args, name):
+            make_writable(getattr(args, name), f'--{name}')
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    return Conditions((args.batch, *map(int, args.input)), getattr(torch, args.dtype), find_device(args.device),
+                      WARM_UPS)
+
+
+def make_writable(path, option):
+    """Makes the folder of a file that is written last, when a failure would cost most."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.open('a').close()
+    except OSError as error:
+        raise InputError(f'{option}: cannot write {path}: {error.strerror}') from None
+
+
+def find_device(name):
+    """The torch.device of --device; InputError where there is none of that name."""
+    if name == 'auto':
+        return torch.device('cuda' if torch.cuda.is_available() else 'cpu')
+    kind, _, number = name.partition(':')
+    if kind not in ('cpu', 'cuda') or number and not number.isdecimal():
+        raise InputError(f'--device must be auto, cpu, cuda or cuda:N, got {name}')
+    if kind == 'cuda' and int(number or 0) >= torch.cuda.device_count():
+        raise InputError(f'--device {name}: PyTorch sees {torch.cuda.device_count()} CUDA devices; take --device cpu')
+    return torch.device(name)
+
+
+@contextlib.contextmanager
+def noting_failure(network, doing):
+    """Whatever a network raises is told in one line, and the others go on."""
+    try:
+        yield
+    except Exception as error:
+        network.failure = f'{doing}: {one_line(error)}'
+
+
+def prepare(network, where):
+    """Builds a network and its images, counts, and measures an inference's memory."""
+    net = network.recipe.build().to(where.device, where.dtype).eval()
+    network.images = images_for(net, network.recipe, where.shape, where.device, where.dtype)
+    network.net = net
+    network.complexity = complexity(net, network.images)
+    network.inference.bytes = peak_extra_bytes(lambda: infer(network), where.device)
+
+
+def infer(network):
+    with torch.no_grad():
+        return network.net(*network.images)
+
+
+def train_step(network):
+    """Forward and backward pass of the L1 loss to a grey image; the gradients are dropped."""
+    restored = network.net(*network.images)
+    F.l1_loss(restored, torch.full_like(restored, 0.5)).backward()
+    network.net.zero_grad(set_to_none=True)
+
+
+def take_turns(networks, task, step, where, repeats):
+    """Times step(network) of every network once a repetition; adds to the `task` of each."""
+    for repetition in tqdm(range(-WARM_UPS, repeats), desc=task, leave=False, disable=None):
+        for network in networks:
+            if network.failure is None:
+                with noting_failure(network, task):
+                    spent = milliseconds(lambda: step(network), where.device)
+                    if repetition >= 0:
+                        getattr(network, task).milliseconds.append(spent)
+
+
+def measure(networks, where, args):
+    """Fills in `networks`, one measure after the other, so that an interrupt leaves what was there."""
+    for network in tqdm(networks, desc='counting', leave=False, disable=None):
+        with noting_failure(network, 'first call'):
+            prepare(network, where)
+    if not args.no_latency:
+        take_turns(networks, 'inference', infer, where, args.repeats)
+    if args.train:
+        for network in networks:
+            if network.failure is None:
+                network.net.train()
+                with noting_failure(network, 'training'):
+                    network.training.bytes = peak_extra_bytes(lambda: train_step(network), where.device)
+        if not args.no_latency:
+            take_turns(networks, 'training', train_step, where, args.repeats)
+
+
+def main(arguments=None):
+    """Runs the verb.
+
+    Returns:
+        int: 0, or 1 where a network failed.
+
+    Raises:
+        InputError: An argument, a name or an option file cannot be used.
+    """
+    args = argument_parser().parse_intermixed_args(arguments)
+    recipes = [by_name(name) for name in args.names] + [by_option_file(path) for path in args.opt]
+    if not recipes:
+        raise InputError('which network? Give registered names or option files: basicsr profile DiffRWKVIRS2 DiffIRS2')
+    where = conditions(args)
+    networks = [Measured(recipe) for recipe in recipes]
+    try:
+        measure(networks, where, args)
+    finally:
+        text = report(networks, where, args.modules)
+        print(text)
+        if args.markdown:
+            args.markdown.write_text(text + '\n', encoding='utf-8')
+        rows = as_csv_rows(networks, where)
+        if args.csv and rows:
+            write_csv(rows, args.csv)
+    return int(any(network.failure for network in networks))
