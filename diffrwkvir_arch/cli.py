@@ -63,7 +63,12 @@ def profile(arguments):
     return importlib.import_module('diffrwkvir_arch.tools.profile').main(arguments)
 
 
-VERBS = {'train': train, 'test': test, 'demo': demo, 'profile': profile}
+def compare(arguments):
+    """Any mix of methods over test sets: scores, cost, plots and contact sheets."""
+    return importlib.import_module('diffrwkvir_arch.tools.compare').main(arguments)
+
+
+VERBS = {'train': train, 'test': test, 'demo': demo, 'profile': profile, 'compare': compare}
 
 
 def run_pipeline(pipeline, verb, arguments):

@@ -1,0 +1,158 @@
+"""`basicsr compare`: methods side by side on sets of images, as the paper's Tables 3 and 4 and its figures do."""
+import argparse
+import contextlib
+from pathlib import Path
+
+from tqdm import tqdm
+
+from diffrwkvir_arch.errors import InputError
+from diffrwkvir_arch.toolbox.options import load_option_file
+
+from .comparison.contest import Settings, contest
+from .comparison.image_sets import parse_sets
+from .comparison.journal import Journal
+from .comparison.methods import parse_method
+from .comparison.names import OPTION_SUFFIXES, own_or_shipped, refuse_twice, split_label, split_pair
+from .comparison.plots import write_plots
+from .comparison.report import failure_lines, write_tables
+from .comparison.scoring import choose_metrics, usable_metrics
+from .comparison.sheets import write_sheet
+from .profile import find_device
+
+NOTES = """methods:
+  bicubic                 MATLAB-like enlargement
+  FILE.yml                network_g of an option file with the weights of its path.pretrain_network_g
+  FILE.yml:WEIGHTS.pth    the same with other weights
+  WEIGHTS.pth             a checkpoint; its network is that of the experiment it lies in, a shipped option file's that
+                          fits, or one that spandrel recognises (pip install 'diffrwkvir[peers]')
+sets:
+  GT_FOLDER:LQ_FOLDER     pairs by file name, such as baby.png with baby.png or babyx4.png; LMDBs too
+  GT_FOLDER               the LQ is made by MATLAB-like bicubic
+  FILE.yml                the test and val datasets of an option file
+NAME= before any of them names it in tables and pictures.
+
+examples:
+  basicsr compare --methods bicubic ours=options/test_DiffRWKVIR_S2_x4.yml swinir=options/test_SwinIR_x4.yml \\
+      --sets Set5=datasets/Set5/GTmod12:datasets/Set5/LRbicx4 datasets/my_photos --scale 4 -o results/compare
+  basicsr compare --methods bicubic experiments/train_SwinIR_x4/models/net_g_latest.pth \\
+      --sets options/test_SwinIR_x4.yml
+
+Writes results.md, results.csv (every image), results.json, scatter.png, bars_SET.png and SET.png, the crops on which
+methods disagree most. The same command goes on where an interrupted one stopped, and another one reuses whatever it has
+in common with earlier ones in the same folder; results.jsonl and restored/ hold what that needs. Times on a CPU are
+steadier with the variables that `basicsr profile -h` names."""
+
+
+def argument_parser():
+    parser = argparse.ArgumentParser(prog='basicsr compare', description=__doc__, epilog=NOTES,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('--methods', nargs='+', required=True, metavar='[NAME=]METHOD', help='what to compare: below')
+    parser.add_argument('--sets', nargs='+', required=True, metavar='[NAME=]SET', help='on which images: below')
+    parser.add_argument('--scale', type=int, help='GT side over LQ side (default: that of the first option file)')
+    parser.add_argument('-o', '--output', default='results/compare', metavar='FOLDER', help='default: %(default)s')
+    parser.add_argument('--metrics', nargs='+', metavar='NAME', help='psnr_y ssim_y psnr_rgb ssim_rgb rmse sam '
+                        'lpips_alex niqe (default: all whose weights are there)')
+    parser.add_argument('--input', nargs=3, type=int, metavar=('C', 'H', 'W'),
+                        help='LQ size for FLOPs (default: that of the first image, or of a tile)')
+    parser.add_argument('--tile', type=int, metavar='PIXELS', help='restore larger LQs in tiles of this side')
+    parser.add_argument('--overlap', type=int, metavar='PIXELS', help='of tiles (default: 16, at most half a tile)')
+    parser.add_argument('--repeats', type=int, default=1, help='timed runs of every image (default: %(default)s)')
+    parser.add_argument('--device', default='auto', help='auto, cpu, cuda or cuda:N (default: a GPU if there is one)')
+    parser.add_argument('--crops', type=int, default=5, help='rows of a contact sheet (default: %(default)s)')
+    parser.add_argument('--save-images', action='store_true', help='keep all restored images in restored/SET/METHOD; '
+                        'otherwise those of the contact sheets')
+    parser.add_argument('--fresh', action='store_true', help='forget what earlier runs in this folder found')
+    return parser
+
+
+def check(args):
+    """Refuses numbers that cannot work."""
+    for name in ('scale', 'tile', 'repeats', 'crops'):
+        value = getattr(args, name)
+        if value is not None and value < 1:
+            raise InputError(f'--{name} must be at least 1, got {value}')
+    if args.input and (args.input[0] != 3 or min(args.input) < 1):
+        raise InputError(f'--input needs 3 H W, as LQs are RGB; got {" ".join(map(str, args.input))}')
+    if args.overlap is not None and not (args.tile and 0 <= args.overlap < args.tile):
+        raise InputError(f'--overlap must be at least 0 and less than --tile, got {args.overlap} and {args.tile}')
+    if Path(args.output).exists() and not Path(args.output).is_dir():
+        raise InputError(f'--output: {args.output} is a file; give a folder')
+
+
+def scale_of_option_files(texts):
+    """The scale that the first option file among methods and sets says."""
+    for text in texts:
+        path = split_pair(split_label(text, '--methods')[1])[0]
+        if path.lower().endswith(OPTION_SUFFIXES):
+            # What is wrong with the file is told when it is used.
+            with contextlib.suppress(InputError):
+                scale = load_option_file(own_or_shipped(path, '--methods')).get('scale')
+                if isinstance(scale, int):
+                    return scale
+    raise InputError('--scale is missing, and no option file says it; such as --scale 4')
+
+
+def first_lq_size(sets, tile):
+    """(h, w) of the first LQ, or of a tile of it."""
+    height, width = sets[0].sample(0).make_lq().shape[-2:]
+    return (min(height, tile), min(width, tile)) if tile else (height, width)
+
+
+def remove_undrawn(results, drawn, settings):
+    """Deletes restored images that no contact sheet shows; they can be large."""
+    for row in results.rows:
+        if row['image'] not in drawn.get(row['set'], ()):
+            settings.restored_path(row['set'], row['method'], row['image']).unlink(missing_ok=True)
+
+
+def main(arguments=None):
+    """Runs the verb.
+
+    Returns:
+        int: 0, or 1 where a method failed.
+
+    Raises:
+        InputError: An argument or an image cannot be used.
+        KeyboardInterrupt: With a message that says how to go on.
+    """
+    args = argument_parser().parse_args(arguments)
+    check(args)
+    scale = args.scale or scale_of_option_files(args.methods + args.sets)
+    methods = [parse_method(text) for text in args.methods]
+    labels = [method.label for method in methods]
+    refuse_twice(labels, '--methods')
+    sets = [image_set for text in args.sets for image_set in parse_sets(text, scale)]
+    refuse_twice([image_set.name for image_set in sets], '--sets')
+    device = find_device(args.device)
+    metrics, unusable = usable_metrics(choose_metrics(args.metrics, scale))
+    remarks = [f'{name} left out: {reason}' for name, reason in unusable.items()]
+    for remark in remarks:
+        print(remark, flush=True)
+    if not metrics:
+        raise InputError('--metrics: none of them can be measured here')
+    out = Path(args.output)
+    out.mkdir(parents=True, exist_ok=True)
+    (out / 'failures.log').unlink(missing_ok=True)
+    input_size = tuple(args.input[1:]) if args.input else first_lq_size(sets, args.tile)
+    overlap = min(16, (args.tile or 0) // 2) if args.overlap is None else args.overlap
+    settings = Settings(scale, device, metrics, out, input_size, args.tile, overlap, args.repeats, args.save_images)
+
+    with tqdm(total=len(methods) * sum(map(len, sets)), unit='image') as bar:
+        try:
+            results = contest(methods, sets, settings, Journal(out / 'results.jsonl', args.fresh), bar)
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt(f'{bar.n} of {bar.total} results are done and kept in {out}; the same command goes '
+                                    'on') from None
+    print(write_tables(results, labels, sets, settings, remarks))
+    written, drawn = ['results.md', 'results.csv', 'results.json'], {}
+    for image_set in sets:
+        drawn[image_set.name] = write_sheet(results, labels, image_set, settings, args.crops)
+        written.append(f'{image_set.name}.png' if drawn[image_set.name] else
+                       f'no contact sheet of {image_set.name}: restored images are missing, --save-images keeps them')
+    if not args.save_images:
+        remove_undrawn(results, drawn, settings)
+    written += write_plots(results, labels, sets, settings)
+    print(f'\n{len(results.rows)} results, {results.computed} of them computed now. {out}: {", ".join(written)}')
+    for line in failure_lines(results):
+        print(f'failed: {line}')
+    return int(bool(results.failures))

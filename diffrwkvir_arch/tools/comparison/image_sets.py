@@ -1,0 +1,193 @@
+"""What methods are compared on: folders of GT with LQ, folders of GT alone, the datasets of an option file."""
+import hashlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Callable, Optional
+
+import numpy as np
+from basicsr.utils import img2tensor, tensor2img
+
+from diffrwkvir_arch.data.pairing import fitting_template, list_images
+from diffrwkvir_arch.errors import InputError
+from diffrwkvir_arch.option_file import check_dataset, check_places
+from diffrwkvir_arch.option_sections import look_up, require
+from diffrwkvir_arch.toolbox.logs import warn
+from diffrwkvir_arch.toolbox.options import load_option_file
+
+from ..pairs import bicubic
+from .names import OPTION_SUFFIXES, UNFIT, as_file_name, own_or_shipped, split_label, split_pair
+
+# Options under which a dataset's images are no RGB in [0, 1].
+ALTERING = ('mean', 'std', 'color')
+
+
+@dataclass
+class Sample:
+    """One image of a set.
+
+    name: unique in its set, fit for a file name. gt: BGR uint8 (H, W, 3), or None. fingerprint: of LQ and GT.
+    make_lq: () -> RGB float32 (3, h, w) in [0, 1]; asked only where something is to be restored.
+    """
+    name: str
+    gt: Optional[np.ndarray]
+    fingerprint: str
+    make_lq: Callable
+
+    def lq_batch(self, device):
+        """(1, 3, h, w)."""
+        return self.make_lq()[None].to(device)
+
+    def gt_batch(self, device):
+        """(1, 3, H, W) RGB in [0, 1], or None."""
+        return None if self.gt is None else (img2tensor(self.gt) / 255)[None].to(device)
+
+
+@dataclass
+class ImageSet:
+    """A dataset by name. degrade: (gt, path) -> LQ, where the dataset holds GT alone; how: said in the results."""
+    name: str
+    dataset: Any
+    how: str
+    degrade: Optional[Callable] = None
+
+    def __post_init__(self):
+        paths = [path if isinstance(path, str) else path.get('gt_path', path.get('lq_path'))
+                 for path in self.dataset.paths]
+        stems = [Path(path).stem for path in paths]
+        names = stems if len(set(stems)) == len(stems) else [os.path.relpath(path, Path(paths[0]).parent)
+                                                             for path in paths]
+        self.names = [as_file_name(name) for name in names]
+
+    def __len__(self):
+        return len(self.dataset)
+
+    def sample(self, index):
+        """The Sample of an index; InputError where a file cannot be used."""
+        item = self.dataset[index]
+        name = self.names[index]
+        if self.degrade:
+            gt = tensor2img(item['lq'])
+            return self.degrade(name, gt, item['lq_path'])
+        gt = tensor2img(item['gt']) if 'gt' in item else None
+        return Sample(name, gt, digest(item['lq'].numpy(), gt), lambda: item['lq'])
+
+
+class Shrinking:
+    """Makes samples of GT images: cropped to a multiple of the scale, shrunk by MATLAB-like bicubic, 8 bits."""
+
+    def __init__(self, scale):
+        self.scale = scale
+        # Every method asks again, and the resizing is slow.
+        self.made = {}
+
+    def __call__(self, name, gt, path):
+        height, width = (side // self.scale * self.scale for side in gt.shape[:2])
+        gt = np.ascontiguousarray(gt[:height, :width])
+
+        def make_lq():
+            if path not in self.made:
+                try:
+                    self.made[path] = bicubic(gt, 1 / self.scale)
+                except (IndexError, RuntimeError):
+                    raise InputError(f'--sets: {path} ({width}x{height}) is too small to be shrunk by '
+                                     f'{self.scale}') from None
+            return img2tensor(self.made[path]) / 255
+
+        return Sample(name, gt, digest(gt, f'bicubic / {self.scale}'), make_lq)
+
+
+def digest(*parts):
+    """A short hash of arrays and of what str() shows of others."""
+    state = hashlib.blake2b(digest_size=12)
+    for part in parts:
+        if isinstance(part, np.ndarray):
+            state.update(f'{part.dtype}{part.shape}'.encode())
+            state.update(np.ascontiguousarray(part))
+        else:
+            state.update(str(part).encode())
+    return state.hexdigest()
+
+
+def parse_sets(text, scale):
+    """GT:LQ, GT or OPTION_FILE, the first two also as NAME=... -> list of ImageSet.
+
+    Args:
+        text (str): One value of --sets.
+        scale (int): GT side over LQ side.
+
+    Raises:
+        InputError: A place does not exist or holds no images, or images do not pair.
+    """
+    label, what = split_label(text, '--sets')
+    first, second = split_pair(what)
+    try:
+        if not first.lower().endswith(OPTION_SUFFIXES) or os.path.isdir(first):
+            return [set_of_folders(label, first, second, scale)]
+        if label:
+            raise InputError('the sets of an option file bring their own names')
+        return sets_of_option_file(first, scale)
+    except InputError as error:
+        raise InputError(f'--sets {text}: {str(error).removeprefix("--sets: ")}') from None
+
+
+def set_of_folders(label, first, second, scale):
+    """The ImageSet of GT and LQ folders or LMDBs, or of a GT folder alone."""
+    gt, lq = (os.path.expanduser(place) if place else None for place in (first, second))
+    for place in filter(None, (gt, lq)):
+        if not os.path.isdir(place):
+            raise InputError(f'{place} is not a folder; give GT_FOLDER:LQ_FOLDER, GT_FOLDER or an option file')
+    name = label or UNFIT.sub('_', folder_name(gt))
+    if lq is not None:
+        options = {'type': 'PairedImageDataset', 'name': name, 'dataroot_gt': gt, 'dataroot_lq': lq, 'scale': scale,
+                   'filename_tmpl': template(gt, lq), 'phase': 'test'}
+        return ImageSet(name, look_up('dataset', options['type'], '--sets')(options), 'GT and LQ from files')
+    if scale == 1:
+        raise InputError('at scale 1 an LQ folder is needed too, GT_FOLDER:LQ_FOLDER')
+    # SingleImageDataset reads folders and LMDBs; what it calls LQ is the GT here.
+    options = {'type': 'SingleImageDataset', 'name': name, 'dataroot_lq': gt, 'phase': 'test'}
+    dataset = look_up('dataset', options['type'], '--sets')(options)
+    return ImageSet(name, dataset, f'LQ made from the GT by MATLAB-like bicubic, 1/{scale}', Shrinking(scale))
+
+
+def folder_name(folder):
+    """'Set5' for datasets/Set5 and for datasets/Set5/GTmod12."""
+    path = Path(os.path.abspath(folder))
+    name = path.name.removesuffix('.lmdb')
+    return path.parent.name if name.upper().startswith(('GT', 'HR')) else name
+
+
+def template(gt, lq):
+    """The filename_tmpl that pairs two folders; '{}' where none does, which the dataset then explains."""
+    if gt.endswith('.lmdb'):
+        return '{}'
+    return fitting_template(list_images(gt, '--sets'), list_images(lq, '--sets')) or '{}'
+
+
+def sets_of_option_file(path, scale):
+    """The test and validation datasets of an option file."""
+    opt = load_option_file(own_or_shipped(path, '--sets'))
+    require(opt, '', ['datasets'])
+    if (opt.get('scale') or 1) != scale:
+        raise InputError(f'its scale is {opt.get("scale")}, --scale is {scale}')
+    require(opt['datasets'], 'datasets', [])
+    sections = {phase: section for phase, section in opt['datasets'].items() if phase.split('_')[0] in ('test', 'val')}
+    if not sections:
+        raise InputError('datasets has neither test nor val')
+    opt['datasets'] = sections
+    found = []
+    for phase, section in sections.items():
+        require(section, f'datasets.{phase}', ['type'])
+        check_dataset(opt, f'datasets.{phase}', section, warn)
+        altering = [key for key in ALTERING if section.get(key) is not None]
+        if altering:
+            raise InputError(f'datasets.{phase}.{altering[0]}: methods are compared on RGB in [0, 1]; take it out')
+    check_places(opt)
+    for phase, section in sections.items():
+        places = {key: os.path.expanduser(value) for key, value in section.items() if key.startswith('dataroot_')}
+        dataset = look_up('dataset', section['type'], f'datasets.{phase}.type')(
+            {**section, **places, 'phase': 'test', 'scale': scale})
+        if not hasattr(dataset, 'paths'):
+            raise InputError(f'datasets.{phase}.type: {section["type"]} does not list its images')
+        found.append(ImageSet(UNFIT.sub('_', section['name']), dataset, f'{section["type"]} of {Path(path).name}'))
+    return found

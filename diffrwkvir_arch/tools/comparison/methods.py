@@ -1,0 +1,192 @@
+"""What is compared: bicubic enlargement, networks of option files, checkpoints."""
+import inspect
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Optional
+
+import torch
+from basicsr.utils.matlab_functions import imresize
+
+from diffrwkvir_arch.archs.tokens import pad_to_multiple
+from diffrwkvir_arch.errors import InputError
+from diffrwkvir_arch.toolbox.options import load_option_file
+
+from ..complexity import complexity, within
+from ..networks import by_option_file
+from .names import OPTION_SUFFIXES, UNFIT, own_or_shipped, split_label, split_pair
+from .recognition import load_weights, recognise
+from .tiling import restore_tiled
+
+
+class Bicubic:
+    """MATLAB-like bicubic enlargement, BasicSR's imresize."""
+
+    reads_gt, note = False, "BasicSR's imresize, on the CPU whatever the device"
+
+    def __init__(self, scale):
+        self.scale = scale
+
+    def restore(self, lq, gt, tile, overlap):
+        """lq (1, 3, h, w) -> (1, 3, scale*h, scale*w)."""
+        return imresize(lq[0].cpu(), self.scale)[None]
+
+    def count(self, lq):
+        """Its cost as Network.count gives it: no parameters, and no network whose FLOPs could be counted."""
+        return {'parameters': 0, 'flops': None, 'uncounted': []}
+
+
+class Network:
+    """A network that maps an LQ to an image `scale` times as large.
+
+    Args:
+        net (nn.Module): On its device, in eval mode.
+        call (callable): What maps tensors; the network itself, or what spandrel wraps around it.
+        multiple (int | None): Sides are padded to multiples of this, and the result is cropped; not where the network
+            itself does so (pads_inside).
+        scale (int): Output side over LQ side.
+        note (str): What readers of the results should know about it.
+    """
+
+    def __init__(self, net, call, multiple, scale, note=''):
+        self.net, self.call, self.scale = net, call, scale
+        self.multiple = 1 if getattr(net, 'pads_inside', False) else multiple or 1
+        self.reads_gt = 'gt' in inspect.signature(net.forward).parameters
+        self.note = note
+
+    def restore(self, lq, gt, tile, overlap):
+        """lq (1, 3, h, w), gt (1, 3, scale*h, scale*w) or None -> (1, 3, scale*h, scale*w).
+
+        Args:
+            tile (int | None): Images with a larger side are restored in tiles; where the network has a prior, all of
+                them share the whole image's.
+            overlap (int): Of tiles, in LQ pixels.
+
+        Raises:
+            InputError: The network needs a GT that is not there, or has another scale.
+        """
+        if self.reads_gt and gt is None:
+            raise InputError('it reads its prior from the GT, and this set has none')
+        # A peer's diffusion may draw its noise from the global generator.
+        torch.manual_seed(0)
+        inputs = (lq, gt) if self.reads_gt else (lq, )
+        if tile is None or max(lq.shape[-2:]) <= tile:
+            return self.checked(lambda padded: self.call(padded, *inputs[1:]), lq)
+        function = self.call
+        if hasattr(self.net, 'extract_prior') and hasattr(self.net, 'restore'):
+            prior = self.net.extract_prior(*inputs)
+            function = lambda piece: self.net.restore(piece, prior)  # noqa: E731
+        return restore_tiled(lambda piece: self.checked(function, piece), lq, self.scale, tile, overlap)
+
+    def checked(self, function, lq):
+        """function(padded lq), cropped; refuses a result of another size."""
+        height, width = lq.shape[-2:]
+        padded = pad_to_multiple(lq, self.multiple)
+        output = function(padded)
+        expected = (1, 3, self.scale * padded.shape[-2], self.scale * padded.shape[-1])
+        if output.shape != expected:
+            raise InputError(f'it gives {tuple(output.shape)} for an LQ of {tuple(padded.shape)}, not x{self.scale}')
+        return output[..., :self.scale * height, :self.scale * width]
+
+    def count(self, lq):
+        """Parameters, FLOPs of one call on an image like lq (1, 3, h, w), and operators that FLOPs leave out.
+
+        Returns:
+            dict: parameters (int), flops (int, 2 for a multiply-add), uncounted (list of str).
+        """
+        lq = pad_to_multiple(lq, self.multiple)
+        gt = lq.new_zeros(1, 3, self.scale * lq.shape[-2], self.scale * lq.shape[-1])
+        found = complexity(self.net, (lq, gt) if self.reads_gt else (lq, ))
+        return {'parameters': within(found.parameters), 'flops': within(found.flops), 'uncounted': [*found.uncounted]}
+
+
+@dataclass
+class Method:
+    """A method as the command names it; nothing is read before `identity` or `load`.
+
+    With neither option file nor checkpoint it is bicubic enlargement; a checkpoint alone has its network recognised.
+    """
+    label: str
+    option_file: Optional[str] = None
+    checkpoint: Optional[str] = None
+
+    def identity(self):
+        """What a result depends on, as JSON takes it: the network's options, and path, size and time of its weights.
+
+        Raises:
+            InputError: A file is missing, or the option file cannot be used.
+        """
+        if self.option_file is None and self.checkpoint is None:
+            return ['bicubic']
+        recipe, path, key = self.resolve()
+        if not os.path.isfile(path):
+            raise InputError(f'{path} does not exist')
+        stat = os.stat(path)
+        network = [recipe.arch.__name__, recipe.options, recipe.scale] if recipe else None
+        return [network, os.path.abspath(path), stat.st_size, stat.st_mtime_ns, key]
+
+    def resolve(self):
+        """-> recipe of the network (None for a checkpoint alone), path of its weights, entry to take from that file."""
+        if self.option_file is None:
+            return None, os.path.expanduser(self.checkpoint), 'params_ema'
+        found = own_or_shipped(self.option_file, '--methods')
+        recipe, options = by_option_file(found), load_option_file(found).get('path') or {}
+        path = self.checkpoint or options.get('pretrain_network_g')
+        if path is None:
+            raise InputError(f'{self.option_file} names no path.pretrain_network_g; add the checkpoint: '
+                             f'{self.option_file}:CHECKPOINT')
+        return recipe, os.path.expanduser(path), options.get('param_key_g', 'params')
+
+    def load(self, scale, device):
+        """Builds it.
+
+        Returns:
+            Bicubic | Network: Ready to restore.
+
+        Raises:
+            InputError: It cannot be built, or has another scale.
+        """
+        if self.option_file is None and self.checkpoint is None:
+            return Bicubic(scale)
+        recipe, path, key = self.resolve()
+        if recipe is None:
+            net, call, multiple, own_scale, note = recognise(path, scale)
+        else:
+            own_scale = recipe.scale
+            if own_scale == scale:
+                net = call = recipe.build()
+                load_weights(net, path, key)
+                multiple, note = recipe.options.get('window_size'), ''
+        if own_scale != scale:
+            raise InputError(f'it is made for scale {own_scale}, --scale is {scale}')
+        net.to(device).eval().requires_grad_(False)
+        return Network(net, call, multiple, scale, note)
+
+
+def parse_method(text):
+    """'bicubic', OPTION_FILE, OPTION_FILE:CHECKPOINT or CHECKPOINT, each also as NAME=... -> Method.
+
+    A checkpoint within an experiment's folder is built from the option file that training put there.
+
+    Raises:
+        InputError: The name cannot be used, or there is a second file where none belongs.
+    """
+    label, what = split_label(text, '--methods')
+    if what == 'bicubic':
+        return Method(label or what)
+    first, second = split_pair(what)
+    if first.lower().endswith(OPTION_SUFFIXES):
+        return Method(label or short_name(Path(first).stem), first, second)
+    if second is not None:
+        raise InputError(f'--methods {text}: only an option file takes a second path, OPTION_FILE:CHECKPOINT')
+    # experiments/NAME/models/net_g_latest.pth
+    path = Path(first).expanduser()
+    beside = path.parent.parent.glob('*.yml') if path.parent.name == 'models' else []
+    newest = max(beside, key=os.path.getmtime, default=None)
+    name = path.parent.parent.name if newest else path.stem
+    return Method(label or short_name(name), str(newest) if newest else None, str(path))
+
+
+def short_name(name):
+    """'test_SwinIR_x4' -> 'SwinIR_x4'."""
+    return UNFIT.sub('_', name.removeprefix('test_').removeprefix('train_'))

@@ -1,0 +1,60 @@
+"""How arguments of the command name things: NAME=WHAT and FIRST:SECOND."""
+import functools
+import re
+from pathlib import Path
+
+from diffrwkvir_arch.errors import InputError
+from diffrwkvir_arch.toolbox.options import find_option_file
+
+OPTION_SUFFIXES = ('.yml', '.yaml')
+
+# Labels are also names of files and folders.
+UNFIT = re.compile(r'[<>:"/\\|?*\x00-\x1f]')
+# A colon after a single letter and before a slash belongs to a Windows drive.
+PAIR = re.compile(r'((?:[A-Za-z]:[\\/])?[^:]*)(?::(.*))?')
+
+
+def split_label(text, option):
+    """'NAME=WHAT' -> (NAME, WHAT); (None, text) where there is no name or the text is itself a path.
+
+    Args:
+        text (str): One value of an option.
+        option (str): The option, for the error message.
+
+    Raises:
+        InputError: The name is empty or cannot be a file's.
+    """
+    label, equals, what = text.partition('=')
+    if not equals or Path(text).exists():
+        return None, text
+    if not label or not what or UNFIT.search(label):
+        raise InputError(f"{option} {text}: write NAME=WHAT, with a NAME that can be a file's")
+    return label, what
+
+
+def split_pair(text):
+    """'FIRST:SECOND' -> (FIRST, SECOND); (text, None) where there is one or the text is itself a path."""
+    if Path(text).exists():
+        return text, None
+    return PAIR.fullmatch(text).groups()
+
+
+def as_file_name(text):
+    """The text with what file systems refuse replaced."""
+    return UNFIT.sub('_', text)
+
+
+def refuse_twice(labels, option):
+    """Raises InputError where two methods, or two sets, have one name."""
+    for label in labels:
+        if labels.count(label) > 1:
+            raise InputError(f"{option}: two are called '{label}'; name one of them: NAME=...")
+
+
+@functools.cache
+def own_or_shipped(path, option):
+    """The path of an option file that exists: the given one, or the shipped one of that name, which is told once."""
+    try:
+        return find_option_file(path)
+    except InputError as error:
+        raise InputError(str(error).replace('-opt:', f'{option}:', 1)) from None

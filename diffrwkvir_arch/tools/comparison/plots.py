@@ -1,0 +1,91 @@
+"""Plots of a comparison, where matplotlib is installed: quality against time, and bars of every metric."""
+import math
+
+from diffrwkvir_arch.metrics.tables import direction, label
+
+from .report import mean_scores, median_ms
+
+SMALLEST, LARGEST = 30, 900  # marker areas, in square points
+COLUMNS = 3
+
+
+def write_plots(results, methods, sets, settings):
+    """Writes scatter.png and bars_SET.png.
+
+    Returns:
+        list of str: The files written, or one line that says why there are none.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        return ["no plots: matplotlib is not installed (pip install matplotlib)"]
+    written = []
+    quality = next((name for name in settings.metrics if name.startswith('psnr')), None)
+    found = {image_set.name: means(results, methods, image_set.name, settings.metrics) for image_set in sets}
+    if quality and any(entry[quality] is not None for entries in found.values() for entry in entries):
+        figure = Figure(figsize=(6 * len(sets), 4.5), layout='constrained')
+        for axes, (name, entries) in zip(figure.subplots(1, len(sets), squeeze=False)[0], found.items()):
+            scatter(axes, name, [entry for entry in entries if entry[quality] is not None], quality)
+        figure.savefig(settings.out / 'scatter.png', dpi=150)
+        written.append('scatter.png')
+    for name, entries in found.items():
+        metrics = [metric for metric in settings.metrics if any(entry[metric] is not None for entry in entries)]
+        if metrics:
+            rows = -(-len(metrics) // COLUMNS)
+            figure = Figure(figsize=(4.5 * COLUMNS, (0.4 * len(entries) + 1) * rows), layout='constrained')
+            figure.suptitle(name)
+            grid = figure.subplots(rows, COLUMNS, squeeze=False).flat
+            for axes, metric in zip(grid, metrics):
+                bars(axes, [entry for entry in entries if entry[metric] is not None], metric)
+            for axes in grid[len(metrics):]:
+                axes.set_axis_off()
+            figure.savefig(settings.out / f'bars_{name}.png', dpi=150)
+            written.append(f'bars_{name}.png')
+    return written
+
+
+def means(results, methods, set_name, metrics):
+    """One dict for each method that finished the set: method, parameters, ms and the mean of each metric.
+
+    What cannot be drawn, such as the infinite PSNR of a perfect image, is None.
+    """
+    entries = []
+    for method in methods:
+        found = results.of(method, set_name)
+        if found:
+            scores = {name: mean if mean is not None and math.isfinite(mean) else None
+                      for name, mean in mean_scores(found, metrics).items()}
+            entries.append({'method': method, 'parameters': results.costs[method]['parameters'],
+                            'ms': median_ms(found), **scores})
+    return entries
+
+
+def scatter(axes, name, entries, quality):
+    """Quality against time, a disc for each method whose area shows its parameters."""
+    most = max(entry['parameters'] for entry in entries) or 1
+    for entry in entries:
+        area = SMALLEST + (LARGEST - SMALLEST) * entry['parameters'] / most
+        axes.scatter(entry['ms'], entry[quality], s=area, alpha=0.6)
+        axes.annotate(f'{entry["method"]}\n{entry["parameters"] / 1e6:.2f} M', (entry['ms'], entry[quality]),
+                      xytext=(6, 6), textcoords='offset points', fontsize=8)
+    axes.set_xscale('log')
+    axes.margins(0.25)
+    for formatter in (axes.xaxis.set_major_formatter, axes.xaxis.set_minor_formatter):
+        formatter('{x:g}')
+    axes.set(title=name, xlabel='ms an image (area: parameters)', ylabel=f'{label(quality)} (dB)')
+    axes.grid(alpha=0.3, which='both')
+
+
+def bars(axes, entries, metric):
+    """One metric of every method; the range starts at 0 where that still tells them apart."""
+    names, values = [entry['method'] for entry in entries], [entry[metric] for entry in entries]
+    arrows = {'higher': '↑', 'lower': '↓', None: ''}
+    drawn = axes.barh(names, values)
+    axes.bar_label(drawn, fmt='%.4g', padding=2, fontsize=8)
+    axes.invert_yaxis()
+    axes.set_title(f'{label(metric)} {arrows[direction(metric)]}', fontsize=9)
+    low, high = min(values), max(values)
+    if low > 0.5 * high > 0:
+        axes.set_xlim(low - 0.5 * (high - low) - 0.02 * high, high + 0.25 * (high - low) + 0.02 * high)
+    else:
+        axes.margins(x=0.2)

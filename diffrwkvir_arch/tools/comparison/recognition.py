@@ -1,0 +1,108 @@
+"""Which network a checkpoint belongs to: one of the shipped option files', else whatever spandrel recognises."""
+import contextlib
+from pathlib import Path
+
+import torch
+
+from diffrwkvir_arch.errors import InputError
+from diffrwkvir_arch.toolbox.checkpoints import explain_misfit, find_weights, read_checkpoint
+from diffrwkvir_arch.toolbox.options import SHIPPED_OPTIONS
+
+from ..networks import by_option_file
+
+PEERS_HINT = "pip install 'diffrwkvir[peers]'"
+
+
+def load_weights(net, path, param_key):
+    """Loads a checkpoint strictly.
+
+    Args:
+        net (nn.Module): What it should fit.
+        path (str): The file.
+        param_key (str | None): The preferred entry; None for a plain state dict.
+
+    Raises:
+        InputError: The file is missing, damaged, or another network's.
+    """
+    weights = read_weights(path, param_key)
+    misfit = explain_misfit(net.state_dict(), weights)
+    if misfit:
+        raise InputError(f'{path} does not fit {type(net).__name__}: it {misfit.partition(" path.strict_load")[0]}')
+    net.load_state_dict(weights)
+
+
+def read_weights(path, param_key):
+    """The state dict in a checkpoint, without the prefix of a DDP wrapper."""
+    weights, _ = find_weights(read_checkpoint(path), param_key)
+    if weights is None:
+        raise InputError(f'{path} holds no state dict')
+    return {name.removeprefix('module.'): tensor for name, tensor in weights.items()}
+
+
+def recognise(path, scale):
+    """Finds the network of a checkpoint that came without an option file.
+
+    Args:
+        path (str): The checkpoint.
+        scale (int): That of the shipped networks to try.
+
+    Returns:
+        tuple: The network with its weights (on the CPU), what maps tensors (the network or a wrapper around it), the
+        multiple that sides must be padded to (or None), its scale, and a note that says where its settings are from.
+
+    Raises:
+        InputError: The file cannot be read, several shipped networks fit, or none.
+    """
+    if Path(path).suffix != '.safetensors':
+        weights = read_weights(path, 'params_ema')
+        recipes = fitting_recipes(weights, scale)
+        if len(recipes) > 1:
+            raise InputError(f'{path} fits the networks of {", ".join(f"{name}.yml" for name in recipes)}, which '
+                             f'differ in settings that weights do not show; say which: OPTION_FILE:{path}')
+        for name, recipe in recipes.items():
+            net = recipe.build()
+            net.load_state_dict(weights)
+            return net, net, recipe.options.get('window_size'), recipe.scale, f'network of {name}.yml'
+    return by_spandrel(path, scale)
+
+
+def fitting_recipes(weights, scale):
+    """Name of a shipped option file -> its network's recipe, for those whose names and shapes are the weights'."""
+    found = {}
+    for file in sorted(file for folder in SHIPPED_OPTIONS if folder.is_dir() for file in folder.glob('*.yml')):
+        recipe = by_option_file(str(file))
+        if recipe.scale != scale:
+            continue
+        known = [(other.arch, other.options) for other in found.values()]
+        if (recipe.arch, recipe.options) not in known and fits(recipe, weights):
+            found[recipe.label] = recipe
+    return found
+
+
+def fits(recipe, weights):
+    """Whether a network has exactly these weights; False too for one that cannot be built here."""
+    # Shapes are all that matters, and some networks are large; a few can only be built for real.
+    for device in ('meta', 'cpu'):
+        with torch.device(device), contextlib.suppress(InputError):
+            return not explain_misfit(recipe.build().state_dict(), weights)
+    return False
+
+
+def by_spandrel(path, scale):
+    """As `recognise`, for the official checkpoints that spandrel knows."""
+    unknown = f'{path}: no shipped option file of scale {scale} has its network'
+    try:
+        import spandrel
+    except ImportError:
+        raise InputError(f'{unknown}; name its own as OPTION_FILE:{path}, or install spandrel, which recognises many '
+                         f'official checkpoints: {PEERS_HINT}') from None
+    try:
+        descriptor = spandrel.ModelLoader(device='cpu').load_from_file(path)
+    except Exception as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise InputError(f'{unknown}, and spandrel cannot read it ({reason}); name its own as '
+                         f'OPTION_FILE:{path}') from None
+    if not isinstance(descriptor, spandrel.ImageModelDescriptor) or descriptor.input_channels != 3:
+        raise InputError(f'{path}: {descriptor.architecture.name} does not map an RGB image to an RGB image')
+    multiple = descriptor.size_requirements.multiple_of
+    return descriptor.model, descriptor, multiple, descriptor.scale, f'{descriptor.architecture.name}, by spandrel'

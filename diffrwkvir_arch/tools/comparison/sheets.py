@@ -1,0 +1,120 @@
+"""Contact sheets: what each method makes of the crops on which methods disagree most, with maps of their errors."""
+import cv2
+import numpy as np
+
+from ..pictures import LABEL, MARGIN, hardest_crop, panel
+from .contest import read_restored, write_image
+
+CROP = 64  # pixels of the restored image
+ZOOM = 3
+
+
+def write_sheet(results, methods, image_set, settings, rows_wanted):
+    """Writes SET.png: a row for each of the images with the most contested crops.
+
+    Args:
+        results (Results), image_set (ImageSet), settings (Settings).
+        methods (list of str): In the order of the columns; those that failed on this set are left out.
+        rows_wanted (int): At most so many rows.
+
+    Returns:
+        list of str: The names of the images drawn; none where no image is there of all methods.
+    """
+    found = {method: {row['image']: row for row in results.of(method, image_set.name)} for method in methods}
+    found = {method: rows for method, rows in found.items() if rows}
+    contested = []
+    for index, name in enumerate(image_set.names if found else []):
+        images = restored_by_all(found, image_set.name, name, settings)
+        if images:
+            spread, top, left, size = contested_crop(images, CROP)
+            contested.append((spread, index, top, left, size))
+    # The most contested first; images that tie in their own order.
+    chosen = sorted(contested, key=lambda entry: (-entry[0], entry[1]))[:rows_wanted]
+    drawn = []
+    for _, index, top, left, size in chosen:
+        sample = image_set.sample(index)
+        images = restored_by_all(found, image_set.name, sample.name, settings)
+        labels = {method: caption(method, found[method][sample.name]['scores']) for method in images}
+        drawn.append(sheet_row(sample, images, labels, (top, left, size)))
+    if drawn:
+        width = max(row.shape[1] for row in drawn)
+        write_image(settings.out / f'{image_set.name}.png',
+                    np.vstack([np.pad(row, ((0, MARGIN), (0, width - row.shape[1]), (0, 0)), constant_values=255)
+                               for row in drawn]))
+    return [image_set.names[index] for _, index, *_ in chosen]
+
+
+def restored_by_all(found, set_name, name, settings):
+    """Method -> BGR uint8 of one image; None where one of them is no longer there."""
+    images = {}
+    for method, rows in found.items():
+        image = read_restored(settings.restored_path(set_name, method, name), rows[name]['restored'])
+        if image is None:
+            return None
+        images[method] = image
+    return images
+
+
+def contested_crop(images, size):
+    """Where methods differ most: the window with the largest mean range over methods.
+
+    Args:
+        images (dict[str, ndarray]): Method -> BGR uint8 (H, W, 3). Bicubic is left out where two others are left: it
+            differs from all networks wherever there is detail, and from each other is what they are compared for.
+        size (int): Side of the window; smaller for smaller images.
+
+    Returns:
+        tuple: Mean range in grey levels, top, left, side of the window.
+    """
+    others = [image for method, image in images.items() if method != 'bicubic']
+    stack = np.stack(others if len(others) > 1 else list(images.values()))
+    low, high = stack.min(0), stack.max(0)
+    size = min(size, *low.shape[:2])
+    top, left = hardest_crop(high, low, size)
+    window = (slice(top, top + size), slice(left, left + size))
+    return float((high[window].astype(int) - low[window]).mean()), top, left, size
+
+
+def caption(method, scores):
+    """'ours 31.20 dB', with the first PSNR that was measured."""
+    psnr = next((scores[name] for name in scores if name.startswith('psnr') and scores[name] is not None), None)
+    return method if psnr is None else f'{method} {psnr:.2f} dB'
+
+
+def sheet_row(sample, images, labels, crop):
+    """One image: the whole GT with a frame, the GT's crop, and each method's crop beside the map of its error.
+
+    Without a GT the enlarged LQ takes its place, and there are no maps.
+
+    Args:
+        sample (Sample).
+        images (dict[str, ndarray]): Method -> BGR uint8 (H, W, 3).
+        labels (dict[str, str]): Method -> what to print below.
+        crop (tuple of int): Top, left and side of the crop.
+    """
+    top, left, size = crop
+    window = (slice(top, top + size), slice(left, left + size))
+    reference, name = sample.gt, 'GT'
+    if reference is None:
+        height, width = next(iter(images.values())).shape[:2]
+        lq = (sample.make_lq().numpy()[::-1].transpose(1, 2, 0) * 255).round().astype(np.uint8)
+        reference, name = cv2.resize(lq, (width, height), interpolation=cv2.INTER_NEAREST), 'LQ (nearest)'
+    framed = reference.copy()
+    cv2.rectangle(framed, (left, top), (left + size - 1, top + size - 1), (0, 0, 255), 2)
+    panels = [panel(framed, '', CROP * ZOOM), panel(reference[window], name, CROP * ZOOM)]
+    errors = {method: np.abs(image[window].astype(int) - reference[window]).mean(2) for method, image in images.items()}
+    worst = max(1., *(error.max() for error in errors.values()))
+    for method, image in images.items():
+        picture = image[window]
+        if sample.gt is not None:
+            heat = cv2.applyColorMap((errors[method] / worst * 255).round().astype(np.uint8), cv2.COLORMAP_INFERNO)
+            picture = np.hstack([picture, heat])
+        panels.append(panel(picture, labels[method], CROP * ZOOM))
+    gap = np.full((panels[0].shape[0], MARGIN, 3), 255, np.uint8)
+    row = np.hstack([part for item in panels for part in (item, gap)][:-1])
+    title = f'{sample.name}: {size} x {size} pixels at ({left}, {top}); dB of the whole image'
+    if sample.gt is not None:
+        title += f'; error maps from 0 (black) to {worst:.0f} of 255 (light)'
+    strip = np.full((LABEL, row.shape[1], 3), 255, np.uint8)
+    cv2.putText(strip, title, (2, LABEL - 8), cv2.FONT_HERSHEY_SIMPLEX, 0.5, (0, 0, 0), 1, cv2.LINE_AA)
+    return np.vstack([strip, row])

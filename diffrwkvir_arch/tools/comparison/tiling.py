@@ -1,0 +1,40 @@
+"""Large images tile by tile: overlapping tiles are blended with weights that fall off towards their borders."""
+import torch
+
+
+def restore_tiled(restore, lq, scale, tile, overlap):
+    """Restores tiles of an image and blends them.
+
+    Args:
+        restore (callable): (1, 3, h, w) -> (1, 3, scale*h, scale*w), for any h, w <= tile.
+        lq (Tensor): (1, 3, H, W).
+        scale (int): Output side over LQ side.
+        tile (int): Side of a tile, in LQ pixels.
+        overlap (int): What neighbours share, in LQ pixels; 0 <= overlap < tile.
+
+    Returns:
+        Tensor: (1, 3, scale*H, scale*W).
+    """
+    height, width = lq.shape[-2:]
+    total = lq.new_zeros(*lq.shape[:2], scale * height, scale * width, dtype=torch.float32)
+    weights = torch.zeros_like(total[:, :1])
+    for top in offsets(height, tile, overlap):
+        for left in offsets(width, tile, overlap):
+            piece = restore(lq[..., top:top + tile, left:left + tile]).float()
+            rows, columns = piece.shape[-2:]
+            weight = ramp(rows, scale * overlap, lq)[:, None] * ramp(columns, scale * overlap, lq)
+            place = (..., slice(scale * top, scale * top + rows), slice(scale * left, scale * left + columns))
+            total[place] += weight * piece
+            weights[place] += weight
+    return total / weights
+
+
+def offsets(side, tile, overlap):
+    """Where tiles begin along one side; the last one is flush with the border."""
+    return sorted({*range(0, side - tile, tile - overlap), max(side - tile, 0)})
+
+
+def ramp(length, fade, like):
+    """(length,) weights in (0, 1]: rising over `fade` pixels at the beginning, falling at the end."""
+    rising = torch.arange(1, length + 1, dtype=torch.float32, device=like.device)
+    return torch.minimum(rising, rising.flip(0)).clamp(max=max(fade, 1)) / max(fade, 1)

@@ -1,0 +1,193 @@
+"""The parts of `basicsr compare`: contact sheets, tiles, and how a checkpoint finds its network."""
+import os
+import sys
+
+import cv2
+import numpy as np
+import pytest
+import torch
+import yaml
+from compare_cases import DIFFUSING, EDSR, SCALE, build, write_method
+from diffrwkvir_arch.errors import InputError
+from diffrwkvir_arch.tools.comparison import methods, plots, recognition, sheets, tiling
+from diffrwkvir_arch.tools.comparison.contest import Results, Settings, write_image
+from diffrwkvir_arch.tools.comparison.image_sets import digest, parse_sets
+from diffrwkvir_arch.tools.networks import by_option_file
+
+
+@pytest.fixture
+def world(workdir):
+    """A folder with the option files and weights of two networks; it is the current one."""
+    write_method(workdir, 'one', EDSR, seed=1)
+    write_method(workdir, 'two', DIFFUSING, seed=2)
+    return workdir
+
+
+def test_the_contact_sheet_takes_the_crop_where_methods_differ():
+    image = np.random.default_rng(0).integers(0, 256, (120, 160, 3), dtype=np.uint8)
+    other = image.copy()
+    other[30:50, 70:90] ^= 64
+    # Bicubic differs from both, elsewhere and more.
+    bicubic = image.copy()
+    bicubic[:20, :20] ^= 255
+    images = {'bicubic': bicubic, 'a': image, 'b': other}
+    assert sheets.contested_crop(images, 20) == (64., 30, 70, 20)
+    assert sheets.contested_crop({'bicubic': bicubic, 'a': image}, 20)[1:3] == (0, 0)
+    assert sheets.contested_crop({'a': image[:9, :40], 'b': other[:9, :40]}, 64) == (0., 0, 0, 9)
+
+
+@pytest.fixture
+def contested_set(world):
+    """Three images of one set, of which two methods make the same, something slightly and something very different."""
+    rng = np.random.default_rng(0)
+    (world / 'GT').mkdir()
+    settings = Settings(SCALE, torch.device('cpu'), {}, world, (8, 8), None, 0, 1, False)
+    results = Results(costs={'a': {}, 'b': {}})
+    for name, step in (('same', 0), ('very', 128), ('slightly', 3)):
+        gt = rng.integers(0, 256, (80, 90, 3), dtype=np.uint8)
+        cv2.imwrite(f'GT/{name}.png', gt)
+        for method in ('a', 'b'):
+            restored = gt.copy()
+            if method == 'b':
+                restored[:32, :32] ^= step
+            write_image(settings.restored_path('set', method, name), restored)
+            results.rows.append({'method': method, 'set': 'set', 'image': name, 'restored': digest(restored),
+                                 'scores': {'psnr_y': 30.}})
+    return parse_sets('set=GT', SCALE)[0], settings, results
+
+
+def test_the_contact_sheet_shows_the_most_contested_images_with_their_errors(contested_set):
+    image_set, settings, results = contested_set
+    assert sheets.write_sheet(results, ['a', 'b', 'absent'], image_set, settings, 2) == ['very', 'slightly']
+    sheet = cv2.imread('set.png')
+    gap, side = sheets.MARGIN, sheets.CROP * sheets.ZOOM
+    whole = round(90 * side / 80)
+    assert sheet.shape == (2 * (side + 2 * sheets.LABEL + gap), whole + 3 * gap + side + 2 * 2 * side, 3)
+    # The first row: the GT's crop is what it says; a's map is black, b's is light at the top left, where it differs.
+    top, left = sheets.LABEL, whole + gap
+    gt = cv2.imread('GT/very.png')[:64, :64]
+    assert np.array_equal(sheet[top:top + side:3, left:left + side:3], gt)
+    maps = [sheet[top:top + side, start:start + side].mean(2)
+            for start in (left + side + gap + side, left + 3 * side + 2 * gap + side)]
+    assert maps[0].max() < 10 and maps[1][:90, :90].min() > 100 and maps[1][110:, 110:].max() < 10
+
+
+def test_the_contact_sheet_does_without_images_that_are_gone_or_others_by_now(contested_set):
+    image_set, settings, results = contested_set
+    settings.restored_path('set', 'a', 'very').unlink()
+    write_image(settings.restored_path('set', 'b', 'slightly'), np.zeros((80, 90, 3), np.uint8))
+    assert sheets.write_sheet(results, ['a', 'b'], image_set, settings, 5) == ['same']
+
+
+def test_without_matplotlib_one_line_says_so(world, monkeypatch):
+    monkeypatch.setitem(sys.modules, 'matplotlib.figure', None)
+    assert plots.write_plots(None, [], [], None) == ['no plots: matplotlib is not installed (pip install matplotlib)']
+
+
+def test_tiles_of_a_pointwise_network_make_its_whole_image_again():
+    image = torch.rand(1, 3, 23, 37)
+    for tile, overlap in ((8, 3), (8, 0), (16, 15), (30, 4)):
+        sizes = []
+
+        def restore(piece):
+            sizes.append(piece.shape[-2:])
+            return piece.repeat_interleave(2, -1).repeat_interleave(2, -2)**2
+
+        output = tiling.restore_tiled(restore, image, 2, tile, overlap)
+        expected = image.repeat_interleave(2, -1).repeat_interleave(2, -2)**2
+        assert torch.allclose(output, expected, atol=1e-6) and max(max(size) for size in sizes) <= tile
+        assert len(sizes) > 1
+
+
+def test_tiles_share_the_prior_of_the_whole_image():
+    network = methods.Network(net := build(DIFFUSING, 0), net, None, SCALE)
+    seen, extract, restore = [], net.extract_prior, net.restore
+    net.extract_prior = lambda lq: seen.append(tuple(lq.shape)) or extract(lq)
+    priors = []
+    net.restore = lambda lq, prior: priors.append(prior) or restore(lq, prior)
+    with torch.no_grad():
+        lq = torch.rand(1, 3, 20, 30)
+        tiled = network.restore(lq, None, 16, 4)
+    assert seen == [(1, 3, 20, 30)] and len(priors) == 2 * 3 and all(prior is priors[0] for prior in priors)
+    assert tiled.shape == (1, 3, 40, 60)
+
+
+def test_a_network_that_draws_noise_gives_the_same_image_twice():
+    net = torch.nn.Module()
+    net.forward = lambda lq: torch.rand_like(lq)
+    network = methods.Network(net, net, None, 1)
+    lq = torch.zeros(1, 3, 4, 4)
+    assert torch.equal(network.restore(lq, None, None, 0), network.restore(lq, None, None, 0))
+
+
+def test_windows_are_padded_and_cropped():
+    options = {'type': 'SwinIR', 'upscale': 2, 'img_size': 16, 'window_size': 8, 'img_range': 1., 'depths': [1],
+               'embed_dim': 12, 'num_heads': [2], 'upsampler': 'pixelshuffledirect'}
+    network = methods.Network(net := build(options, 0), net, 8, 2)
+    with torch.no_grad():
+        assert network.restore(torch.rand(1, 3, 13, 9), None, None, 0).shape == (1, 3, 26, 18)
+    assert network.count(torch.rand(1, 3, 13, 9)) == network.count(torch.rand(1, 3, 16, 16))
+
+
+@pytest.fixture
+def shipped(world, monkeypatch):
+    """Three option files in the place of the shipped ones, two of them for one network."""
+    folder = world / 'shipped'
+    folder.mkdir()
+    for name, options in {'test_plain': EDSR, 'test_diffusing': DIFFUSING, 'train_diffusing': DIFFUSING}.items():
+        (folder / f'{name}.yml').write_text(yaml.safe_dump({'scale': SCALE, 'network_g': options}), encoding='utf-8')
+    monkeypatch.setattr(recognition, 'SHIPPED_OPTIONS', (world / 'nowhere', folder))
+    return folder
+
+
+def test_a_checkpoint_alone_is_recognised_by_its_shapes(shipped):
+    net = build(DIFFUSING, 5)
+    torch.save({'params': build(EDSR, 0).state_dict(), 'params_ema': net.state_dict()}, 'mine.pth')
+    found = methods.parse_method('mine.pth').load(SCALE, torch.device('cpu'))
+    assert found.note == 'network of test_diffusing.yml'
+    lq = torch.rand(1, 3, 8, 9)
+    with torch.no_grad():
+        assert torch.equal(found.restore(lq, None, None, 0), net(lq))
+
+
+def test_a_checkpoint_that_fits_two_networks_is_not_guessed(shipped):
+    (shipped / 'test_longer.yml').write_text(
+        yaml.safe_dump({'scale': SCALE, 'network_g': {**DIFFUSING, 'scan': '1d'}}), encoding='utf-8')
+    fits = r'two\.pth fits .*test_diffusing\.yml, test_longer\.yml.*OPTION_FILE:two\.pth'
+    with pytest.raises(InputError, match=fits):
+        methods.parse_method('two.pth').load(SCALE, torch.device('cpu'))
+
+
+def test_shipped_networks_are_told_apart_by_their_weights():
+    weights = by_option_file('options/test_SwinIR_x2.yml').build().state_dict()
+    assert list(recognition.fitting_recipes(weights, 2)) == ['test_SwinIR_x2']
+    assert not recognition.fitting_recipes({**weights, 'more': weights['conv_first.bias']}, 2)
+
+
+def test_a_checkpoint_in_an_experiment_is_built_from_the_option_file_beside_it(world):
+    (world / 'experiments/train_mine/models').mkdir(parents=True)
+    os.replace('one.pth', 'experiments/train_mine/models/net_g_10.pth')
+    os.replace('one.yml', 'experiments/train_mine/renamed.yml')
+    method = methods.parse_method('experiments/train_mine/models/net_g_10.pth')
+    assert method.label == 'mine'
+    assert type(method.load(SCALE, torch.device('cpu')).net).__name__ == 'EDSR'
+
+
+def test_an_unknown_checkpoint_names_the_extra_that_may_know_it(world, monkeypatch):
+    monkeypatch.setitem(sys.modules, 'spandrel', None)
+    monkeypatch.setattr(recognition, 'SHIPPED_OPTIONS', ())
+    with pytest.raises(InputError, match=r"one\.pth: .*OPTION_FILE:.*pip install 'diffrwkvir\[peers\]'"):
+        methods.parse_method('one.pth').load(SCALE, torch.device('cpu'))
+
+
+def test_spandrel_reads_an_official_checkpoint(shipped):
+    pytest.importorskip('spandrel')
+    options = {'type': 'SwinIR', 'upscale': 2, 'img_size': 64, 'window_size': 8, 'img_range': 1., 'depths': [2, 2],
+               'embed_dim': 12, 'num_heads': [2, 2], 'mlp_ratio': 2, 'upsampler': 'pixelshuffledirect'}
+    net = build(options, 0)
+    torch.save({'params': net.state_dict()}, 'official.pth')
+    found = methods.parse_method('official.pth').load(2, torch.device('cpu'))
+    assert found.note == 'SwinIR, by spandrel'
+    lq = torch.rand(1, 3, 16, 24)
+    with torch.no_grad():
+        assert torch.allclose(found.restore(lq, None, None, 0), net(lq).clamp(0, 1), atol=1e-5)
