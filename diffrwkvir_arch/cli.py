@@ -68,7 +68,12 @@ def compare(arguments):
     return importlib.import_module('diffrwkvir_arch.tools.compare').main(arguments)
 
 
-VERBS = {'train': train, 'test': test, 'demo': demo, 'profile': profile, 'compare': compare}
+def masks(arguments):
+    """Freezes a set of inpainting masks, with a manifest and a preview."""
+    return importlib.import_module('diffrwkvir_arch.tools.masks').main(arguments)
+
+
+VERBS = {'train': train, 'test': test, 'demo': demo, 'profile': profile, 'compare': compare, 'masks': masks}
 
 
 def run_pipeline(pipeline, verb, arguments):

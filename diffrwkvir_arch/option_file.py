@@ -153,6 +153,9 @@ def check_dataset(opt, path, dataset, warn):
             warn(f"unknown option '{path}.{key}'{did_you_mean(key, known)}")
     dataset.setdefault('name', path.rpartition('.')[2])
     fill_backend(path, dataset)
+    # What a dataset wants to refuse before anything is written.
+    if hasattr(cls, 'check_options'):
+        cls.check_options(path, {**dataset, 'scale': opt.get('scale')})
     if dataset.get('prefetch_mode') not in (None, 'cpu', 'cuda'):
         raise InputError(f"{path}.prefetch_mode must be cpu, cuda or ~, got {dataset['prefetch_mode']!r}")
     if dataset.get('prefetch_mode') == 'cuda' and not has_cuda():
@@ -174,7 +177,7 @@ def check_dataset(opt, path, dataset, warn):
 def check_places(opt):
     """The folders, LMDBs and lists that datasets name must exist."""
     for phase, dataset in opt['datasets'].items():
-        for key in ('dataroot_gt', 'dataroot_lq', 'meta_info_file'):
+        for key in ('dataroot_gt', 'dataroot_lq', 'dataroot_mask', 'meta_info_file'):
             place = dataset.get(key)
             if key == 'meta_info_file' and dataset['io_backend']['type'] == 'lmdb':
                 continue  # an LMDB brings its own list

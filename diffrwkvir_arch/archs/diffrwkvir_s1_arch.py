@@ -14,7 +14,8 @@ class DiffRWKVIRS1(nn.Module):
 
     Args:
         scale (int): 1, 2, 3 or 4.
-        in_channels, out_channels (int): Channels of LQ, and of GT and output.
+        in_channels, out_channels (int): Channels of LQ, and of GT and output; 4 and 3 at scale 1 for inpainting, where
+            the LQ's last is the mask.
         dim (int): Channels of the restorer.
         groups, blocks (int): Residual groups, and DSE blocks in each (Section 4.1: 4 and 6).
         head_dim (int): Channels of a head of the state; divides dim and encoder_dim.
@@ -37,13 +38,24 @@ class DiffRWKVIRS1(nn.Module):
                                  use_checkpoint, block_options)
         self.encoder = PriorEncoder(scale, in_channels, out_channels, encoder_dim, prior_dim, block_options)
 
-    def extract_prior(self, lq, gt):
-        """lq (B, in_channels, h, w), gt (B, out_channels, scale*h, scale*w), both in [0, 1] -> (B, prior_dim)."""
-        return self.encoder(lq, gt)
+    @property
+    def needs_mask(self):
+        """Whether the network inpaints."""
+        return self.restorer.in_channels == self.restorer.out_channels + 1
 
-    def restore(self, lq, prior):
-        """lq (B, in_channels, h, w), prior (B, prior_dim) -> (B, out_channels, scale*h, scale*w)."""
-        return self.restorer(lq, prior)
+    def extract_prior(self, lq, gt, mask=None):
+        """lq (B, C, h, w), gt (B, out_channels, scale*h, scale*w), both in [0, 1] -> (B, prior_dim).
 
-    def forward(self, lq, gt):
-        return self.restore(lq, self.extract_prior(lq, gt))
+        mask (B, 1, h, w) is 1 in the hole, 0 elsewhere.
+        """
+        return self.encoder(lq, gt, mask)
+
+    def restore(self, lq, prior, mask=None, composite=True):
+        """lq (B, C, h, w), prior (B, prior_dim) -> (B, out_channels, scale*h, scale*w).
+
+        With a mask, composite puts the known pixels of the LQ into the result, bit by bit.
+        """
+        return self.restorer(lq, prior, mask, composite)
+
+    def forward(self, lq, gt, mask=None, composite=True):
+        return self.restore(lq, self.extract_prior(lq, gt, mask), mask, composite)

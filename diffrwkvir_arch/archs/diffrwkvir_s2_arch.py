@@ -27,19 +27,28 @@ class DiffRWKVIRS2(nn.Module):
         self.condition = PriorEncoder(scale, in_channels, 0, encoder_dim, prior_dim, block_options)
         self.diffusion = PriorDiffusion(prior_dim, steps, seed=seed)
 
-    def extract_prior(self, lq, noise=None, steps=None):
-        """lq (B, in_channels, h, w) in [0, 1] -> prior (B, prior_dim); noise and steps as PriorDiffusion takes them."""
-        return self.diffusion(self.condition(lq), noise, steps)
+    @property
+    def needs_mask(self):
+        """Whether the network inpaints."""
+        return self.restorer.in_channels == self.restorer.out_channels + 1
 
-    def restore(self, lq, prior):
-        """lq (B, in_channels, h, w), prior (B, prior_dim) -> (B, out_channels, scale*h, scale*w).
+    def extract_prior(self, lq, noise=None, steps=None, mask=None):
+        """lq (B, C, h, w) in [0, 1] -> prior (B, prior_dim); noise and steps as PriorDiffusion takes them.
 
-        Tiles of one image share the prior of the whole: extract it once, restore tile by tile.
+        mask (B, 1, h, w) is 1 in the hole, 0 elsewhere.
         """
-        return self.restorer(lq, prior)
+        return self.diffusion(self.condition(lq, mask=mask), noise, steps)
 
-    def forward(self, lq, noise=None, steps=None, return_prior=False):
+    def restore(self, lq, prior, mask=None, composite=True):
+        """lq (B, C, h, w), prior (B, prior_dim) -> (B, out_channels, scale*h, scale*w).
+
+        Tiles of one image share the prior of the whole: extract it once, restore tile by tile. With a mask, composite
+        puts the known pixels of the LQ into the result, bit by bit.
+        """
+        return self.restorer(lq, prior, mask, composite)
+
+    def forward(self, lq, noise=None, steps=None, return_prior=False, mask=None, composite=True):
         """Restored image; with return_prior also the prior, which stage 2's distillation loss needs."""
-        prior = self.extract_prior(lq, noise, steps)
-        restored = self.restore(lq, prior)
+        prior = self.extract_prior(lq, noise, steps, mask)
+        restored = self.restore(lq, prior, mask, composite)
         return (restored, prior) if return_prior else restored

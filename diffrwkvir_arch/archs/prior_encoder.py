@@ -4,6 +4,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from .dse_block import DSEBlock
+from .restorer import join_mask
 from .tokens import pad_to_multiple, standardize
 
 
@@ -27,7 +28,8 @@ class PriorEncoder(nn.Module):
 
     Args:
         scale (int): 1, 2, 3 or 4, GT side over LQ side.
-        in_channels (int): Channels of the LQ.
+        in_channels (int): Channels of the LQ, with the mask where there is one: for inpainting 4, so that the encoder
+            sees (4 + 3) * 16 = 112 channels in stage 1 and 64 in stage 2.
         gt_channels (int): Channels of the GT; 0 builds stage 2's encoder, which sees the LQ alone.
         dim (int): Channels of the upper scale; the lower has twice as many.
         prior_dim (int): Width of the IPR.
@@ -37,7 +39,7 @@ class PriorEncoder(nn.Module):
     def __init__(self, scale, in_channels=3, gt_channels=0, dim=48, prior_dim=256, block_options=None):
         super().__init__()
         block_options = block_options or {}
-        self.scale = scale
+        self.scale, self.in_channels = scale, in_channels
         self.sees_gt = gt_channels > 0
         self.gt_unshuffle = 3 if scale == 3 else 4
         self.lq_unshuffle = self.gt_unshuffle // scale
@@ -55,8 +57,18 @@ class PriorEncoder(nn.Module):
     def _stage(dim, block_options):
         return nn.Sequential(ResidualBlock(dim), DSEBlock(dim, **block_options))
 
-    def forward(self, lq, gt=None):
-        """lq (B, in_channels, h, w) in [0, 1], gt (B, gt_channels, scale*h, scale*w) or None -> (B, prior_dim)."""
+    def forward(self, lq, gt=None, mask=None):
+        """LQ and what the encoder was built for -> prior.
+
+        Args:
+            lq (Tensor): (B, in_channels, h, w) in [0, 1], one channel less with a mask.
+            gt (Tensor | None): (B, gt_channels, scale*h, scale*w).
+            mask (Tensor | None): (B, 1, h, w), 1 in the hole, 0 elsewhere.
+
+        Returns:
+            Tensor: (B, prior_dim).
+        """
+        lq = join_mask(lq, mask, self.in_channels)
         if self.sees_gt and gt is None:
             raise ValueError('this prior encoder was built for LQ and GT; GT is missing')
         x = F.pixel_unshuffle(pad_to_multiple(lq, self.lq_unshuffle), self.lq_unshuffle)

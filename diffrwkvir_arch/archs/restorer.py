@@ -8,6 +8,23 @@ from .dse_block import DSEBlock
 from .tokens import enlarge, pad_to_multiple, standardize
 
 SCALES = (1, 2, 3, 4)
+# What a network sees in a hole: whatever the image holds there cannot leak into the result.
+HOLE = 0.5
+
+
+def join_mask(lq, mask, in_channels):
+    """LQ (B, C, h, w) and mask (B, 1, h, w), 1 in the hole, or None -> (B, in_channels, h, w), HOLE in the hole."""
+    joined = lq
+    if mask is not None:
+        expected = (len(lq), 1, *lq.shape[-2:])
+        if tuple(mask.shape) != expected:
+            raise ValueError(f'the mask must be {expected} for LQ {tuple(lq.shape)}, got {tuple(mask.shape)}')
+        joined = torch.cat([torch.where(mask > 0.5, HOLE, lq), mask.to(lq.dtype)], dim=1)
+    if joined.shape[1] != in_channels:
+        hint = '; it inpaints, give it a mask' if mask is None and joined.shape[1] == in_channels - 1 else ''
+        raise ValueError(f'this network was built for in_channels {in_channels}, got LQ with {lq.shape[1]} channels '
+                         f'{"without a" if mask is None else "and a"} mask{hint}')
+    return joined
 
 
 class ResidualGroup(nn.Module):
@@ -57,11 +74,13 @@ class Restorer(nn.Module):
     """LQ image and prior -> restored image.
 
     Works at LQ resolution; at scale 1 on PixelUnshuffle(4) features. The network adds to a base image, the bicubically
-    enlarged LQ (the LQ itself at scale 1). Sizes that do not fit are padded inside and cropped.
+    enlarged LQ (the LQ itself at scale 1). Sizes that do not fit are padded inside and cropped. For inpainting the mask
+    is the LQ's last channel; known pixels come back as they were.
 
     Args:
         scale (int): 1, 2, 3 or 4.
-        in_channels, out_channels (int): Channels of LQ and output; the first out_channels of the LQ are its image.
+        in_channels, out_channels (int): Channels of LQ, with the mask where there is one, and of the output; the first
+            out_channels of the LQ are its image.
         dim (int): Channels C of the blocks.
         groups, blocks (int): Residual groups, and DSE blocks in each.
         prior_dim (int): Width of the prior.
@@ -75,7 +94,7 @@ class Restorer(nn.Module):
         super().__init__()
         if scale not in SCALES:
             raise ValueError(f'scale must be one of {SCALES}, got {scale}')
-        self.scale, self.out_channels = scale, out_channels
+        self.scale, self.in_channels, self.out_channels = scale, in_channels, out_channels
         self.unshuffle = 4 if scale == 1 else 1
         self.stem = nn.Conv2d(in_channels * self.unshuffle**2, dim, 3, padding=1)
         self.groups = nn.ModuleList(
@@ -83,13 +102,28 @@ class Restorer(nn.Module):
         self.conv = nn.Conv2d(dim, dim, 3, padding=1)
         self.upsample = build_upsampler(upsampler, dim, up_dim, out_channels, scale * self.unshuffle)
 
-    def forward(self, lq, prior):
-        """lq (B, in_channels, h, w) in [0, 1], prior (B, prior_dim) -> (B, out_channels, scale*h, scale*w)."""
+    def forward(self, lq, prior, mask=None, composite=True):
+        """LQ, prior and for inpainting a mask -> image.
+
+        Args:
+            lq (Tensor): (B, in_channels, h, w) in [0, 1], one channel less with a mask.
+            prior (Tensor): (B, prior_dim).
+            mask (Tensor | None): (B, 1, h, w), 1 in the hole, 0 elsewhere; at scale 1 only.
+            composite (bool): Whether known pixels are those of the LQ; False returns the network's own everywhere,
+                which a loss on known pixels needs.
+
+        Returns:
+            Tensor: (B, out_channels, scale*h, scale*w).
+        """
+        if mask is not None and self.scale != 1:
+            raise ValueError(f'inpainting needs scale 1, this network was built for {self.scale}')
         height, width = lq.shape[-2:]
-        x = F.pixel_unshuffle(pad_to_multiple(standardize(lq), self.unshuffle), self.unshuffle)
+        seen = join_mask(lq, mask, self.in_channels)
+        x = F.pixel_unshuffle(pad_to_multiple(standardize(seen), self.unshuffle), self.unshuffle)
         shallow = self.stem(x.contiguous(memory_format=torch.channels_last))
         deep = shallow
         for group in self.groups:
             deep = group(deep, prior)
-        detail = self.upsample(shallow + self.conv(deep))
-        return enlarge(lq[:, :self.out_channels], self.scale) + detail[:, :, :height * self.scale, :width * self.scale]
+        detail = self.upsample(shallow + self.conv(deep))[:, :, :height * self.scale, :width * self.scale]
+        restored = enlarge(seen[:, :self.out_channels], self.scale) + detail
+        return restored if mask is None or not composite else torch.where(mask > 0.5, restored, lq)

@@ -17,5 +17,5 @@ class DiffRWKVIRS1Model(RestorationModel):
                              'alone')
         super().feed_data(data)
 
-    def restore(self, net):
-        return net(self.lq, self.gt)
+    def restore(self, net, composite=True):
+        return net(self.lq, self.gt, **self.mask_arguments(composite))

@@ -66,9 +66,11 @@ class DiffRWKVIRS2Model(RestorationModel):
 
     def compute_losses(self):
         with torch.no_grad():
-            target = self.teacher(self.lq, self.gt)
+            masks = () if self.mask is None else (self.mask, )
+            target = self.teacher(self.lq, self.gt, *masks)
         noise = self.get_bare_model(self.net_g).diffusion.diffuse(target, torch.randn_like(target))
-        self.output, prior = self.net_g(self.lq, noise=noise, return_prior=True)
+        self.output, prior = self.net_g(self.lq, noise=noise, return_prior=True,
+                                        **self.mask_arguments(composite=False))
         losses = self.image_losses()
         losses['l_kd'] = self.cri_kd(prior.float(), target.float())
         return losses

@@ -1,9 +1,10 @@
 """RestorationModel: BasicSR's SRModel for any single network, and the frame in which both stages train and test."""
+import inspect
 from collections import OrderedDict
 
 import torch
 from basicsr.models.sr_model import SRModel
-from basicsr.utils.registry import MODEL_REGISTRY
+from basicsr.utils.registry import METRIC_REGISTRY, MODEL_REGISTRY
 
 from diffrwkvir_arch.archs.tokens import pad_to_multiple
 from diffrwkvir_arch.errors import InputError
@@ -20,9 +21,12 @@ class RestorationModel(SRModel):
     bf16 autocast (train.amp: bf16), pads for networks with windows (network_g.window_size, as SwinIR needs), leaves out
     metrics that need a GT where there is none. A stage overrides `restore`, and `compute_losses` where it has more of
     them.
+
+    Inpaints where the dataset has masks: hands them to the network and to metrics of the hole, and trains with the
+    pixel loss averaged over all pixels, those of holes weighted by train.hole_weight and others by train.known_weight.
     """
 
-    known_options = {'train': {'clip_grad_norm', 'amp'}}
+    known_options = {'train': {'clip_grad_norm', 'amp', 'hole_weight', 'known_weight'}}
 
     def init_training_settings(self):
         amp = self.opt['train'].get('amp')
@@ -30,23 +34,50 @@ class RestorationModel(SRModel):
             raise InputError(f'train.amp must be one of {", ".join(map(str, AMP_DTYPES))}, got {amp!r}')
         self.amp_dtype = AMP_DTYPES[amp]
         self.max_grad_norm = float(self.opt['train'].get('clip_grad_norm') or 'inf')
+        self.hole_weight = float(self.opt['train'].get('hole_weight', 1))
+        self.known_weight = float(self.opt['train'].get('known_weight', 1))
+        if self.hole_weight <= 0 or self.known_weight < 0:
+            raise InputError('train.hole_weight must be above 0 and train.known_weight at least 0, got '
+                             f'{self.hole_weight:g} and {self.known_weight:g}')
         super().init_training_settings()
 
-    def restore(self, net):
-        """One call of the network, on self.lq (B, C, h, w) -> (B, C, scale*h, scale*w)."""
-        return net(self.lq)
+    def feed_data(self, data):
+        super().feed_data(data)
+        self.mask = data['mask'].to(self.device) if 'mask' in data else None
+        arch = self.opt['network_g']['type']
+        needs_mask = getattr(self.get_bare_model(self.net_g), 'needs_mask', False)
+        if needs_mask and self.mask is None:
+            raise InputError(f'{arch} with in_channels: {self.opt["network_g"].get("in_channels")} inpaints, and this '
+                             'dataset has no masks: use type InpaintingDataset')
+        if self.mask is not None and not needs_mask:
+            raise InputError(f'{arch} as network_g describes it takes no mask, and this dataset has masks: use '
+                             'DiffRWKVIRS1 or DiffRWKVIRS2 with in_channels: 4 at scale: 1')
+
+    def mask_arguments(self, composite):
+        """What a network that inpaints is handed beside its images; nothing for others."""
+        return {} if self.mask is None else {'mask': self.mask, 'composite': composite}
+
+    def restore(self, net, composite=True):
+        """One call of the network, on self.lq (B, C, h, w) -> (B, C, scale*h, scale*w).
+
+        composite: Whether an inpainted image keeps its known pixels; the loss on them looks at the network's own.
+        """
+        return net(self.lq, **self.mask_arguments(composite))
 
     def compute_losses(self):
         """Runs the network through its wrapper; sets self.output; -> OrderedDict of named scalar losses."""
-        self.output = self.restore(self.net_g)
+        self.output = self.restore(self.net_g, composite=False)
         return self.image_losses()
 
     def image_losses(self):
         """Pixel and perceptual losses between self.output and self.gt."""
         losses = OrderedDict()
         output = self.output.float()
-        if self.cri_pix:
+        if self.cri_pix and self.mask is None:
             losses['l_pix'] = self.cri_pix(output, self.gt)
+        elif self.cri_pix:
+            weight = self.known_weight + (self.hole_weight - self.known_weight) * self.mask
+            losses['l_pix'] = self.cri_pix(output, self.gt, weight=weight)
         if self.cri_perceptual:
             perceptual, style = self.cri_perceptual(output, self.gt)
             if perceptual is not None:
@@ -100,12 +131,30 @@ class RestorationModel(SRModel):
         scale = self.opt.get('scale', 1)
         return output[..., :height * scale, :width * scale]
 
+    def get_current_visuals(self):
+        """What validation saves and measures of an image; metrics of the hole get its mask."""
+        if self.mask is not None:
+            hole = self.mask[0, 0].cpu().numpy()
+            for opt in (self.opt['val'].get('metrics') or {}).values():
+                if 'mask' in opt:
+                    opt['mask'] = hole
+        return super().get_current_visuals()
+
     def nondist_validation(self, dataloader, current_iter, tb_logger, save_img):
         val_opt = self.opt['val']
         metrics = val_opt.get('metrics')
-        if metrics and dataloader.dataset.opt.get('dataroot_gt') is None:
-            val_opt['metrics'] = {name: opt for name, opt in metrics.items() if not needs_gt(opt['type'])} or None
+        has_gt = dataloader.dataset.opt.get('dataroot_gt') is not None
+        # BasicSR hands a metric the two images and its options: the mask travels as one of these.
+        val_opt['metrics'] = {
+            name: {**opt, 'mask': None} if takes(opt['type'], 'mask') else opt
+            for name, opt in (metrics or {}).items() if has_gt or not needs_gt(opt['type'])
+        } or None
         try:
             super().nondist_validation(dataloader, current_iter, tb_logger, save_img)
         finally:
             val_opt['metrics'] = metrics
+
+
+def takes(metric_type, argument):
+    """Whether a registered metric has an argument of that name."""
+    return argument in inspect.signature(METRIC_REGISTRY.get(metric_type)).parameters

@@ -1,0 +1,93 @@
+"""`basicsr masks`: freezes a set of masks for a folder of images, so that everybody who compares fills the same holes.
+
+Writes masks/STEM.png for each image (white is the hole), manifest.csv with preset, seed and area of each, and
+preview.png. An option file reads masks/ as dataroot_mask. The same preset and seed as its `mask` would draw the same,
+as long as numpy's generators do.
+"""
+import argparse
+from pathlib import Path
+
+import cv2
+import numpy as np
+from basicsr.utils import tensor2img
+from tqdm import tqdm
+
+from diffrwkvir_arch.data.inpainting_dataset import InpaintingDataset
+from diffrwkvir_arch.data.mask_presets import PRESETS
+from diffrwkvir_arch.errors import InputError
+
+from .pictures import LABEL, MARGIN, panel
+from .scores import write_csv
+
+PREVIEWS, COLUMNS, PANEL = 24, 6, 160
+
+NOTES = f"""presets: {', '.join(PRESETS)}
+
+examples:
+  basicsr masks datasets/CelebA-HQ/val_256 --preset lama_thick_256 -o datasets/CelebA-HQ/val_256_thick
+  basicsr masks photos --preset centre --size 0.25 -o photos_centre"""
+
+
+def argument_parser():
+    parser = argparse.ArgumentParser(prog='basicsr masks', description=__doc__, epilog=NOTES,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('images', type=Path, help='folder of images, or LMDB')
+    parser.add_argument('-o', '--out', type=Path, required=True, help='folder to make')
+    parser.add_argument('--preset', nargs='+', required=True, metavar='NAME',
+                        help='of several, one is drawn for each image')
+    parser.add_argument('--seed', type=int, default=0, help='default: %(default)s')
+    parser.add_argument('--size', type=float, help='of box, centre and border, over the sides of the image')
+    parser.add_argument('--max-area', type=float, help='largest share of the image; default: the preset\'s')
+    return parser
+
+
+def write_masks(dataset, folder):
+    """Writes the mask of every image; -> list of (file name, height, width, area)."""
+    folder.mkdir(parents=True)
+    written = []
+    for item in tqdm(dataset, desc='masks', unit='image', disable=None):
+        hole = item['mask'][0].numpy()
+        path = folder / f'{dataset.stem(item["lq_path"])}.png'
+        if path.exists():
+            raise InputError(f'{item["lq_path"]}: another image has the stem {path.stem} too; masks go by stems')
+        if not cv2.imwrite(str(path), (hole * 255).astype(np.uint8)):
+            raise InputError(f'cannot write {path}')
+        written.append((path.name, *hole.shape, float(hole.mean())))
+    return written
+
+
+def preview(dataset, written):
+    """A sheet of images spread evenly over the set, their holes grey, with name and area of the mask below."""
+    chosen = np.unique(np.linspace(0, len(dataset) - 1, min(PREVIEWS, len(dataset))).round().astype(int))
+    panels = []
+    for index in chosen:
+        name, height, width, area = written[index]
+        image = panel(tensor2img(dataset[index]['lq']), f'{area:.0%} {Path(name).stem}'[:18],
+                      PANEL * height // max(height, width) or 1)[:, :PANEL]
+        spare = PANEL + LABEL - image.shape[0], PANEL - image.shape[1]
+        panels.append(np.pad(image, (*((0, side + MARGIN) for side in spare), (0, 0)), constant_values=255))
+    columns = min(COLUMNS, len(panels))
+    panels += [np.full_like(panels[0], 255)] * (-len(panels) % columns)
+    return np.vstack([np.hstack(panels[i:i + columns]) for i in range(0, len(panels), columns)])
+
+
+def main(arguments=None):
+    """Runs the verb.
+
+    Raises:
+        InputError: An argument cannot be used, or an image cannot be read.
+    """
+    args = argument_parser().parse_args(arguments)
+    if args.out.exists() and not args.out.is_dir() or args.out.is_dir() and any(args.out.iterdir()):
+        raise InputError(f'-o {args.out}: exists and is not empty; give another folder, so that no two sets mix')
+    mask = {'preset': args.preset, 'seed': args.seed, 'size': args.size, 'max_area': args.max_area}
+    dataset = InpaintingDataset({'name': str(args.images), 'phase': 'test', 'dataroot_lq': str(args.images),
+                                 'mask': mask})
+    written = write_masks(dataset, args.out / 'masks')
+    settings = {'preset': ' '.join(args.preset), 'seed': args.seed, 'size': args.size, 'max_area': args.max_area}
+    write_csv([{'mask': name, **settings, 'width': width, 'height': height, 'area': area}
+               for name, height, width, area in written], args.out / 'manifest.csv')
+    cv2.imwrite(str(args.out / 'preview.png'), preview(dataset, written))
+    areas = [area for *_, area in written]
+    print(f'{len(written)} masks of {settings["preset"]}, seed {args.seed}: area {np.mean(areas):.1%} at the mean, '
+          f'{min(areas):.1%} to {max(areas):.1%}\n{args.out / "masks"}: an option file reads it as dataroot_mask')
