@@ -1,0 +1,100 @@
+"""State evolution by Triton kernels: what is launched on what, for the operators that operators.py registers."""
+import torch
+import triton
+
+if tuple(map(int, triton.__version__.split('.')[:2])) < (3, 3):
+    raise ImportError(f'Triton {triton.__version__} is too old, 3.3 or newer is needed')
+
+from .triton_backward import adjoint_walk, gradients
+from .triton_forward import compose, walk
+from .triton_plan import CHUNK, INTERVAL, Plan
+
+
+def why_not(device, *dtypes):
+    """Why Triton cannot compute tensors of these dtypes there, or None."""
+    if torch.float64 in dtypes:
+        return 'it computes in float32, not in float64'
+    if not isinstance(walk, triton.runtime.JITFunction):    # TRITON_INTERPRET=1
+        return None
+    if device.type != 'cuda' or torch.version.hip:
+        return f'it computes tensors on NVIDIA GPUs, these are on {device}'
+    major, minor = torch.cuda.get_device_capability(device)
+    return None if major >= 8 else f'it needs compute capability 8.0 or newer, {device} has {major}.{minor}'
+
+
+def states_shape(q, v, scans, chunk_size):
+    """One state per INTERVAL chunks and the last one: (boundaries, D, B, H, Dv, Dk). chunk_size is not ours to use."""
+    tokens = CHUNK * INTERVAL
+    return (q.shape[1] + tokens - 1) // tokens + 1, scans, q.shape[0], q.shape[2], v.shape[3], q.shape[3]
+
+
+def forward(q, k, v, log_decay, step_size, initial_state, height, width, directions, chunk_size, keep_states):
+    """Arguments and results as operators.py says; float32 or 16-bit tensors."""
+    plan = Plan(q, k, v, log_decay, step_size, height, width, directions)
+    kept, *shape = states_shape(q, v, plan.scans, chunk_size)
+    o, last = plan.new(plan.scans, *v.shape, dtype=v.dtype), plan.new(*shape)
+    states = plan.new(kept if keep_states else 0, *shape)
+    entry = None if initial_state is None else initial_state.float().contiguous()
+    inputs, numbers = plan.arguments(q, k, v)
+    with torch.cuda.device_of(v):
+        if plan.segments > 1:
+            maps = new_maps(plan)
+            walk[plan.streams, plan.map_blocks, plan.segments - 1](
+                *inputs, None, o, maps, None, *numbers, HAS_ENTRY=False, MAP=True, INTERVAL=0, **plan.walk_options)
+            entry = chain(plan, maps, entry)
+        walk[plan.streams, plan.walk_blocks, plan.segments](
+            *inputs, entry, o, last, states, *numbers, HAS_ENTRY=entry is not None, MAP=False,
+            INTERVAL=INTERVAL if keep_states else 0, **plan.walk_options)
+    return sum_partials(o, v.dtype), last, states
+
+
+def backward(q, k, v, log_decay, step_size, states, height, width, directions, chunk_size, d_o, d_state):
+    plan = Plan(q, k, v, log_decay, step_size, height, width, directions)
+    rows, columns = plan.gradient_options['BV'], plan.gradient_options['BK']
+    blocks = triton.cdiv(plan.v_dim, rows)
+    jobs = plan.streams * blocks * (len(states) - 1)
+    programs = min(jobs, plan.gradient_programs)
+    d_q, d_k = (plan.new(blocks * plan.scans, *x.shape, dtype=x.dtype) for x in (q, k))
+    d_v = plan.new(plan.scans, *v.shape, dtype=v.dtype)
+    # Sums over blocks of rows are taken in float32.
+    d_gates = [plan.new(blocks, *x.shape, dtype=x.dtype if blocks == 1 else torch.float32) for x in plan.gates]
+    d_states, d_initial = plan.new(len(states) - 1, *states.shape[1:]), plan.new(*states.shape[1:])
+    scratch = plan.new(programs * INTERVAL * (2 * rows * (columns + CHUNK) + CHUNK * CHUNK + 4))
+    leaving = None if d_state is None else d_state.float().contiguous()
+    options = dict(HAS_D_O=d_o is not None, INTERVAL=INTERVAL)
+    d_o = v if d_o is None else d_o    # Not read, then.
+    with torch.cuda.device_of(v):
+        inputs, numbers = plan.arguments(q, k, d_o)
+        if plan.segments > 1:
+            maps = new_maps(plan)
+            adjoint_walk[plan.streams, plan.map_blocks, plan.segments - 1](
+                *inputs, None, None, maps, *numbers, HAS_LEAVING=False, MAP=True, **options, **plan.walk_options)
+            leaving = chain(plan, maps, leaving)
+        adjoint_walk[plan.streams, plan.walk_blocks, plan.segments](
+            *inputs, leaving, d_states, d_initial, *numbers, HAS_LEAVING=leaving is not None, MAP=False, **options,
+            **plan.walk_options)
+        inputs, numbers = plan.arguments(q, k, v, d_o)
+        gradients[programs,](*inputs, states, d_states, scratch, d_q, d_k, d_v, *d_gates, *numbers, jobs, **options,
+                             **plan.gradient_options)
+    d_tokens = (sum_partials(x, x.dtype) for x in (d_q, d_k, d_v))
+    return *d_tokens, *(sum_partials(x, gate.dtype) for x, gate in zip(d_gates, plan.gates)), d_initial
+
+
+def new_maps(plan):
+    return plan.new(plan.segments - 1, plan.streams, plan.v_dim + plan.q_dim, plan.q_dim)
+
+
+def chain(plan, maps, start):
+    """The states at which the segments start, (segments, streams, Dv, Dk), from that of the first (None: zeros)."""
+    entry = plan.new(plan.segments, plan.streams, plan.v_dim, plan.q_dim)
+    blocks = {name: plan.walk_options[name] for name in ('DK', 'DV', 'BK', 'BV')}
+    # The tile of P is prefetched where shared memory has room for two.
+    compose[plan.streams, plan.walk_blocks](maps, start, entry, plan.streams, plan.segments, **blocks,
+                                            HAS_START=start is not None, num_warps=4,
+                                            num_stages=2 if blocks['BK'] < 128 else 1)
+    return entry
+
+
+def sum_partials(x, dtype):
+    """(N, ...) -> (...); torch sums 16-bit numbers in float32."""
+    return x[0] if len(x) == 1 else x.sum(0).to(dtype)

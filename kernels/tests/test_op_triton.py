@@ -1,0 +1,99 @@
+"""The Triton kernels compute the definition: on a GPU if there is one, and everywhere through Triton's interpreter."""
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+pytest.importorskip('triton')
+
+from op_cases import REGIMES, make_inputs, relative_error
+from triton_cases import CASES, changed_by_strides, measure, public_face
+
+from state_evolution import state_evolution, triton_body
+
+# A kernel may be twice as wrong as plain PyTorch. Two float16 numbers carry 22 bits of a float32 one, fewer below 1e-4.
+ROUNDING = {'float32': 1e-6, 'bfloat16': 1e-6, 'float16': 5e-6}
+
+
+def on_gpu(test):
+    return pytest.mark.gpu(pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a CUDA device')(test))
+
+
+@pytest.fixture(scope='session')
+def interpreted(tmp_path_factory):
+    """Reports on all cases. The interpreter must be chosen before Triton is imported: another process computes them."""
+    path = tmp_path_factory.mktemp('triton') / 'results.json'
+    environment = {**os.environ, 'TRITON_INTERPRET': '1', 'OMP_NUM_THREADS': '1'}
+    script = Path(__file__).with_name('triton_cases.py')
+    subprocess.run([sys.executable, script, path], env=environment, check=True)
+    return json.loads(path.read_text())
+
+
+def assert_within_budget(report, dtype):
+    same_again = report.pop('same bits again')
+    assert same_again
+    for name, (error, plain_error) in report.items():
+        assert error <= 2 * plain_error + ROUNDING[dtype], name
+
+
+@pytest.mark.parametrize('dtype', ['float32', 'float16'])
+@pytest.mark.parametrize('case', CASES)
+def test_results_and_gradients_are_within_budget(interpreted, case, dtype):
+    assert_within_budget(interpreted[f'{case}, {dtype}'], dtype)
+
+
+def test_strides_change_no_bit(interpreted):
+    assert interpreted['changed by strides'] == []
+
+
+def test_users_reach_the_kernels_and_their_gradients(interpreted):
+    assert max(interpreted['public face']) < 1e-6
+
+
+@on_gpu
+@pytest.mark.parametrize('dtype', [torch.float32, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize('case', CASES)
+def test_results_and_gradients_are_within_budget_on_a_gpu(case, dtype):
+    assert_within_budget(measure(CASES[case], dtype, 'cuda'), str(dtype)[6:])
+
+
+@on_gpu
+def test_strides_change_no_bit_on_a_gpu():
+    assert changed_by_strides('cuda') == []
+
+
+@on_gpu
+def test_users_reach_the_kernels_and_their_gradients_on_a_gpu():
+    assert max(public_face('cuda')) < 1e-6
+
+
+@on_gpu
+@pytest.mark.parametrize('dtype', [torch.float32, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize('batch, length, heads, dim', [
+    (1, 65536, 1, 16), (1, 65536, 6, 32), (1, 4099, 3, 64), (1, 2051, 2, 128), (64, 333, 6, 16), (32, 333, 6, 32),
+    (32, 333, 6, 64)])
+def test_the_programs_chosen_for_a_shape_are_within_budget_twice_alike_on_a_gpu(dtype, batch, length, heads, dim):
+    def results(inputs, backend):
+        inputs = [x.detach().requires_grad_() for x in inputs]
+        o, last = state_evolution(*inputs[:5], initial_state=inputs[5], return_state=True, backend=backend)
+        return o, last, *torch.autograd.grad(o.float().square().sum() + last.square().sum(), inputs)
+
+    regimes = list(REGIMES)[:batch]
+    inputs = [x.to('cuda', dtype) for x in make_inputs(max(1, batch // len(regimes)), length, heads, dim, dim, regimes)]
+    first, again = results(inputs, 'triton'), results(inputs, 'triton')
+    plain, truth = results(inputs, 'chunked'), results([x.double() for x in inputs], 'chunked')
+    for x, y, z, t in zip(first, again, plain, truth):
+        assert torch.equal(x, y)
+        assert relative_error(x, t) <= 2 * relative_error(z, t) + ROUNDING[str(dtype)[6:]]
+
+
+@pytest.mark.parametrize('device, dtypes, words', [
+    ('cpu', [torch.float32], 'on NVIDIA GPUs, these are on cpu'),
+    ('cuda', [torch.float32, torch.float64], 'not in float64'),
+])
+def test_what_triton_cannot_compute_it_says(device, dtypes, words):
+    assert words in triton_body.why_not(torch.device(device), *dtypes)
