@@ -73,7 +73,13 @@ def masks(arguments):
     return importlib.import_module('diffrwkvir_arch.tools.masks').main(arguments)
 
 
-VERBS = {'train': train, 'test': test, 'demo': demo, 'profile': profile, 'compare': compare, 'masks': masks}
+def prepare(arguments):
+    """Sub-images, MATLAB-exact LRs, lists and LMDBs from folders of GT; --check reads an option file's datasets."""
+    return importlib.import_module('diffrwkvir_arch.tools.prepare').main(arguments)
+
+
+VERBS = {'train': train, 'test': test, 'demo': demo, 'profile': profile, 'compare': compare, 'masks': masks,
+         'prepare': prepare}
 
 
 def run_pipeline(pipeline, verb, arguments):

@@ -1,0 +1,1 @@
+"""What `basicsr prepare` is made of."""
