@@ -1,13 +1,10 @@
 """State evolution on the CPU: arranges memory and threads around the walk that numba_kernels.py compiles."""
-import os
-from concurrent.futures import ThreadPoolExecutor
-from functools import cache
-
 import numpy as np
 import torch
 
 from .dtypes import compute_dtype
 from .numba_kernels import kernels
+from .threads import on_threads
 
 # Fewer multiply-adds than these are done before a second thread has woken up.
 WORTH_A_THREAD = 2 ** 20
@@ -100,19 +97,15 @@ def run(kernel, tasks, work, *args):
     if threads == 1:
         kernel(*args, 0, tasks)
         return
-    numbers = iter(range(tasks))
+    numbers, errors = iter(range(tasks)), []
 
     def share():
-        for task in numbers:
-            kernel(*args, task, task + 1)
+        try:
+            for task in numbers:
+                kernel(*args, task, task + 1)
+        except BaseException as error:
+            errors.append(error)
 
-    helpers = [thread_pool(os.getpid(), threads - 1).submit(share) for _ in range(threads - 1)]
-    share()
-    for helper in helpers:
-        helper.result()
-
-
-@cache
-def thread_pool(process, threads):
-    """Of this process: a forked one, such as a data loader's worker, inherits the pool but not its threads."""
-    return ThreadPoolExecutor(threads, thread_name_prefix='state_evolution')
+    on_threads(share, threads)
+    if errors:
+        raise errors[0]

@@ -23,7 +23,10 @@ from llvmlite import ir
 from numba import njit, types
 from numba.extending import intrinsic, models, register_model
 
+# Tokens between asking for one and using it: an image's column takes every token from another page.
+AHEAD = 8
 LLVM_TYPES = {types.float32: ir.FloatType(), types.float64: ir.DoubleType()}
+BYTE, INT32 = ir.IntType(8), ir.IntType(32)
 # A multiplication and the addition after it may round once.
 CONTRACT = ('contract',)
 
@@ -49,8 +52,8 @@ def pointer(context, builder, array_type, array, index, vector_type):
 
 def spread(context, builder, scalar, vector_type):
     llvm_type = context.get_value_type(vector_type)
-    first = builder.insert_element(ir.Constant(llvm_type, ir.Undefined), scalar, ir.Constant(ir.IntType(32), 0))
-    lanes = ir.Constant(ir.VectorType(ir.IntType(32), vector_type.size), [0] * vector_type.size)
+    first = builder.insert_element(ir.Constant(llvm_type, ir.Undefined), scalar, INT32(0))
+    lanes = ir.Constant(ir.VectorType(INT32, vector_type.size), [0] * vector_type.size)
     return builder.shuffle_vector(first, ir.Constant(llvm_type, ir.Undefined), lanes)
 
 
@@ -103,6 +106,21 @@ def load(typing_context, array, index, like):
         return builder.load(source, align=array.dtype.bitwidth // 8)
 
     return like(array, types.intp, like), generate
+
+
+@intrinsic
+def prefetch_line(typing_context, array, index):
+    """Asks for the cache line of array[index], of a contiguous 1-D array."""
+    def generate(context, builder, signature, args):
+        data = context.make_array(array)(context, builder, args[0]).data
+        place = builder.bitcast(builder.gep(data, [args[1]]), BYTE.as_pointer())
+        function = builder.module.declare_intrinsic(
+            'llvm.prefetch', [place.type], ir.FunctionType(ir.VoidType(), [place.type, INT32, INT32, INT32]))
+        # To read, into the nearest cache, data.
+        builder.call(function, [place, INT32(0), INT32(3), INT32(1)])
+        return context.get_dummy_value()
+
+    return types.none(array, types.intp), generate
 
 
 @intrinsic
@@ -184,6 +202,13 @@ def pixel(direction, t, height, width):
     if direction % 2:
         t = height * width - 1 - t
     return t % height * width + t // height if direction >= 2 else t
+
+
+@compiled
+def prefetch(array, at, dim):
+    """Asks for array[at:at + dim]."""
+    for i in range(0, dim, 64 // array.itemsize):
+        prefetch_line(array, at + i)
 
 
 @compiled
@@ -276,6 +301,10 @@ def kernels(q_dim, v_dim):
                     if len(states) and t % chunk == 0:
                         kept = (t // chunk * streams + stream) * area
                         states[kept:kept + area] = s
+                    ahead = pixel(scans[scan], min(t + AHEAD, length - 1), height, width)
+                    prefetch(q, begin[0] + ahead * strides[0, 2], q_dim)
+                    prefetch(k, begin[1] + ahead * strides[1, 2], q_dim)
+                    prefetch(v, begin[2] + ahead * strides[2, 2], v_dim)
                     following = pixel(scans[scan], min(t + 1, length - 1), height, width)
                     error = minus(load(v, begin[2] + p * strides[2, 2], zero), predicted)
                     write = times(step_size[begin[4] + p * strides[4, 2]], error)
@@ -312,6 +341,11 @@ def kernels(q_dim, v_dim):
                     p = pixel(scans[scan], first, height, width)
                     predicted = combine(k, begin[1] + p * strides[1, 2], s, 0, q_dim, zero)
                     for t in range(tokens):
+                        ahead = pixel(scans[scan], min(first + t + AHEAD, length - 1), height, width)
+                        prefetch(q, begin[0] + ahead * strides[0, 2], q_dim)
+                        prefetch(k, begin[1] + ahead * strides[1, 2], q_dim)
+                        prefetch(v, begin[2] + ahead * strides[2, 2], v_dim)
+                        prefetch(d_o, begin[5] + ahead * strides[5, 2], v_dim)
                         following = pixel(scans[scan], min(first + t + 1, length - 1), height, width)
                         error = minus(load(v, begin[2] + p * strides[2, 2], zero), predicted)
                         store(errors, t * v_dim, error)

@@ -14,7 +14,7 @@ from state_evolution import DIRECTIONS, state_evolution_2d
 
 pytest.importorskip('numba')
 
-from state_evolution import numba_body, numba_kernels
+from state_evolution import numba_body, numba_kernels, threads
 
 PROGRAM = """
 import torch
@@ -27,29 +27,33 @@ print(sum(forward.stats.cache_hits.values()), sum(forward.stats.cache_misses.val
 """
 
 
-def results(threads, directions=DIRECTIONS):
-    torch.set_num_threads(threads)
+def results(count, directions=DIRECTIONS):
+    torch.set_num_threads(count)
     tensors = [x.requires_grad_() for x in make_inputs(batch=1, length=35, heads=2, q_dim=8, v_dim=5)[:5]]
     o = state_evolution_2d(*tensors, 5, 7, directions=directions, backend='numba')
     return o, *torch.autograd.grad(o.square().sum(), tensors)
 
 
-@pytest.fixture
-def every_thread(monkeypatch):
+@pytest.fixture(params=['OpenMP', 'pool'])
+def every_thread(request, monkeypatch):
     monkeypatch.setattr(numba_body, 'WORTH_A_THREAD', 0)
+    if request.param == 'pool':
+        monkeypatch.setattr(threads, 'openmp', lambda process: None)
+    elif threads.openmp(os.getpid()) is None:
+        pytest.skip('PyTorch has no OpenMP here that can be shared')
 
 
-@pytest.mark.parametrize('threads', [2, 3, 16])
-def test_threads_change_nothing_but_rounding(every_thread, threads):
-    for result, expected in zip(results(threads), results(1)):
+@pytest.mark.parametrize('count', [2, 3, 16])
+def test_threads_change_nothing_but_rounding(every_thread, count):
+    for result, expected in zip(results(count), results(1)):
         assert relative_error(result, expected) < 1e-13
-    for result, again in zip(results(threads), results(threads)):
+    for result, again in zip(results(count), results(count)):
         assert torch.equal(result, again)
 
 
-@pytest.mark.parametrize('threads, scans, heads, groups', [(1, 4, 6, 1), (2, 4, 6, 1), (8, 4, 6, 2), (64, 4, 6, 4), (8, 1, 6, 1)])
-def test_scans_run_beside_each_other_only_where_heads_do_not_fill_the_threads(threads, scans, heads, groups):
-    torch.set_num_threads(threads)
+@pytest.mark.parametrize('count, scans, heads, groups', [(1, 4, 6, 1), (2, 4, 6, 1), (8, 4, 6, 2), (64, 4, 6, 4), (8, 1, 6, 1)])
+def test_scans_run_beside_each_other_only_where_heads_do_not_fill_the_threads(count, scans, heads, groups):
+    torch.set_num_threads(count)
     assert numba_body.count_groups(scans, heads) == groups
 
 
