@@ -205,10 +205,18 @@ def pixel(direction, t, height, width):
 
 
 @compiled
-def prefetch(array, at, dim):
+def prefetch_lines(array, at, dim):
     """Asks for array[at:at + dim]."""
     for i in range(0, dim, 64 // array.itemsize):
         prefetch_line(array, at + i)
+
+
+@compiled
+def prefetch(q, query, q_dim, k, key, v, value, v_dim):
+    """Asks for a token."""
+    prefetch_lines(q, query, q_dim)
+    prefetch_lines(k, key, q_dim)
+    prefetch_lines(v, value, v_dim)
 
 
 @compiled
@@ -302,9 +310,8 @@ def kernels(q_dim, v_dim):
                         kept = (t // chunk * streams + stream) * area
                         states[kept:kept + area] = s
                     ahead = pixel(scans[scan], min(t + AHEAD, length - 1), height, width)
-                    prefetch(q, begin[0] + ahead * strides[0, 2], q_dim)
-                    prefetch(k, begin[1] + ahead * strides[1, 2], q_dim)
-                    prefetch(v, begin[2] + ahead * strides[2, 2], v_dim)
+                    prefetch(q, begin[0] + ahead * strides[0, 2], q_dim, k, begin[1] + ahead * strides[1, 2],
+                             v, begin[2] + ahead * strides[2, 2], v_dim)
                     following = pixel(scans[scan], min(t + 1, length - 1), height, width)
                     error = minus(load(v, begin[2] + p * strides[2, 2], zero), predicted)
                     write = times(step_size[begin[4] + p * strides[4, 2]], error)
@@ -342,10 +349,9 @@ def kernels(q_dim, v_dim):
                     predicted = combine(k, begin[1] + p * strides[1, 2], s, 0, q_dim, zero)
                     for t in range(tokens):
                         ahead = pixel(scans[scan], min(first + t + AHEAD, length - 1), height, width)
-                        prefetch(q, begin[0] + ahead * strides[0, 2], q_dim)
-                        prefetch(k, begin[1] + ahead * strides[1, 2], q_dim)
-                        prefetch(v, begin[2] + ahead * strides[2, 2], v_dim)
-                        prefetch(d_o, begin[5] + ahead * strides[5, 2], v_dim)
+                        prefetch(q, begin[0] + ahead * strides[0, 2], q_dim, k, begin[1] + ahead * strides[1, 2],
+                                 v, begin[2] + ahead * strides[2, 2], v_dim)
+                        prefetch_lines(d_o, begin[5] + ahead * strides[5, 2], v_dim)
                         following = pixel(scans[scan], min(first + t + 1, length - 1), height, width)
                         error = minus(load(v, begin[2] + p * strides[2, 2], zero), predicted)
                         store(errors, t * v_dim, error)
