@@ -6,25 +6,15 @@ os.environ.setdefault('OMP_NUM_THREADS', '1')
 import logging  # noqa: E402
 
 import cv2  # noqa: E402
-import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 import torch  # noqa: E402
 import yaml  # noqa: E402
+from drawing import draw  # noqa: E402
 
 import diffrwkvir_arch  # noqa: E402, F401
 from diffrwkvir_arch.toolbox.logs import close_logs  # noqa: E402
 
 torch.set_num_threads(1)
-
-
-def draw(height, width, seed):
-    """A smooth picture with edges, (H, W, 3) uint8."""
-    random = np.random.default_rng(seed)
-    y, x = np.mgrid[:height, :width]
-    channels = [127 + 90 * np.sin(x / random.uniform(3, 9) + y / random.uniform(3, 9)) for _ in range(3)]
-    picture = np.stack(channels, axis=-1)
-    picture[height // 4:height // 2, width // 4:width // 2] = random.integers(0, 255, 3)
-    return picture.astype(np.uint8)
 
 
 @pytest.fixture

@@ -4,12 +4,13 @@ import os
 from pathlib import Path
 
 import cv2
-import diffrwkvir_arch  # noqa: F401
 import numpy as np
 import pytest
 import yaml
+from drawing import draw
+
+import diffrwkvir_arch  # noqa: F401
 from basicsr.data import build_dataset
-from conftest import draw
 from diffrwkvir_arch.errors import InputError
 from diffrwkvir_arch.toolbox.options import SHIPPED_OPTIONS, load_option_file
 from diffrwkvir_arch.tools import prepare

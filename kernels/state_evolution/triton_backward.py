@@ -4,13 +4,15 @@ Between chunks the gradient of the state walks as dS = dS' P^T + G, so that segm
 forward pass: `adjoint_walk` finds G (from dS' = 0) and P^T (from dS' = I, without gradients of o), and once `compose`
 has chained them keeps dS every INTERVAL chunks, where the forward pass kept S. All else `gradients` finds for every
 interval on its own. Names and formulas are chunked_body.py's, errors and states transposed as in triton_math.py.
+
+Without disable_licm the compiler would hoist more addresses out of the loops than registers hold.
 """
 import triton
 import triton.language as tl
 
 from .triton_forward import errors, written
-from .triton_math import (CHUNK, chunk_gates, chunk_total, dot, dot_exact_left, dot_exact_right, erase_ratios,
-                          load_tokens, pixels_of, read_ratios, scan_of, state_places, store_tokens, unit_inverse)
+from .triton_math import (CHUNK, chunk_gates, chunk_inverse, chunk_total, dot, dot_exact_left, dot_exact_right,
+                          erase_ratios, load_tokens, pixels_of, read_ratios, scan_of, state_places, store_tokens)
 
 
 @triton.jit
@@ -69,7 +71,7 @@ def adjoint_walk(q, k, d_o, log_decay, step_size, leaving, d_states, d_initial,
     chunks = tl.cdiv(length, CHUNK)
     part = tl.cdiv(chunks, segment) - 1 - tl.program_id(2)
     end = tl.minimum((part + 1) * segment, chunks)
-    for n in range(end - part * segment):
+    for n in tl.range(end - part * segment, disable_licm=True):
         chunk = end - 1 - n
         if not MAP:
             if (n == 0) | (chunk % INTERVAL == INTERVAL - 1):
@@ -82,8 +84,7 @@ def adjoint_walk(q, k, d_o, log_decay, step_size, leaving, d_states, d_initial,
         d_o_c = load_tokens(d_o, pixel, token < o_length, o_t, first_row, DV, BV, DOT)
         erase, erase_t = erase_ratios(log_w, g)
         _, read_t = read_ratios(erase, erase_t, log_w)
-        k_k = tl.dot(k_c, tl.trans(k_c), input_precision='tf32x3')
-        _, x_t = unit_inverse(k_k * erase * e[None, :], k_k * erase_t * e[:, None], DOT)
+        _, x_t = chunk_inverse(k_c, e, erase, erase_t, DOT)
         m_t = tl.dot(k_c, tl.trans(q_c), input_precision='tf32x3') * read_t * e[:, None]
         _, d_s = retreat(d_s, q_c, k_c, tl.trans(d_o_c), x_t, m_t, log_w, g, e, DOT, PARTS)
 
@@ -102,24 +103,22 @@ def gradients(q, k, v, d_o, log_decay, step_size, states, d_states, scratch,
               length, height, width, directions, batch, heads, streams, segment, jobs,
               DK: tl.constexpr, DV: tl.constexpr, BK: tl.constexpr, BV: tl.constexpr, DOT: tl.constexpr,
               PARTS: tl.constexpr, NARROW: tl.constexpr, HAS_D_O: tl.constexpr, INTERVAL: tl.constexpr):
-    """Any number of programs share the jobs (interval, block of rows, stream).
+    """Any number of programs share the jobs (interval, stream).
 
-    states, d_states (boundaries, streams, DV, DK); scratch: INTERVAL * (BV * BK + (BV + CHUNK) * CHUNK) floats for each
-    program. Written are, with R blocks of rows, d_q, d_k (R, D, B, L, H, DK), d_v (D, B, L, H, DV), d_log_decay and
-    d_step_size (R, D, B, L, H).
+    states (boundaries, streams, DV, DK), d_states as from `adjoint_walk`; scratch: (INTERVAL + 1) * `size` floats for
+    each program. Written are d_q, d_k (D, B, L, H, DK), d_v (D, B, L, H, DV), d_log_decay and d_step_size (D, B, L, H).
+
+    States are too wide for the registers: they stay in the scratch, from where blocks of BV rows are taken in turn.
     """
-    # S, dS', (I + A)^-T, U^T, Z^T and <S', dS'> of a chunk, in 16-byte pieces.
-    size: tl.constexpr = 2 * BV * (BK + CHUNK) + CHUNK * CHUNK + 4
-    row_blocks: tl.constexpr = (DV + BV - 1) // BV
+    rows: tl.constexpr = (DV + BV - 1) // BV * BV
+    # S and dS before a chunk, its U^T, Z^T and (I + A)^-T, and <S', dS'>, in 16-byte pieces.
+    size: tl.constexpr = 2 * rows * (BK + CHUNK) + CHUNK * CHUNK + 4
     o_length = length if HAS_D_O else 0
     for job in range(tl.program_id(0), jobs, tl.num_programs(0)):
         stream = job % streams
-        row_block = job // streams % row_blocks
-        interval = job // streams // row_blocks
-        first_row = row_block * BV
+        interval = job // streams
         scan, sample, head, reverse, line, stride = scan_of(stream, directions, length, height, width, batch, heads)
         tokens = (scan * batch + sample) * tl.cast(length, tl.int64)
-        partial_tokens = tokens + row_block * (streams // heads) * tl.cast(length, tl.int64)
         q_s = q + sample * tl.cast(q_b, tl.int64) + head * q_h
         k_s = k + sample * tl.cast(k_b, tl.int64) + head * k_h
         v_s = v + sample * tl.cast(v_b, tl.int64) + head * v_h
@@ -128,95 +127,108 @@ def gradients(q, k, v, d_o, log_decay, step_size, states, d_states, scratch,
         e_s = step_size + scan * tl.cast(e_d, tl.int64) + sample * tl.cast(e_b, tl.int64) + head * e_h
 
         # What the three walks along an interval pass on.
+        own = scratch + tl.program_id(0).to(tl.int64) * (INTERVAL + 1) * size
         row, column = tl.arange(0, BV)[:, None], tl.arange(0, CHUNK)[None, :]
-        own = scratch + (job % tl.num_programs(0)).to(tl.int64) * INTERVAL * size
         s_kept = own + row * BK + tl.arange(0, BK)[None, :]
-        d_s_kept = s_kept + BV * BK
-        own += 2 * BV * BK
-        x_kept = own + tl.arange(0, CHUNK)[:, None] * CHUNK + column
-        own += CHUNK * CHUNK
-        u_kept = own + row * CHUNK + column
-        z_kept = u_kept + BV * CHUNK
-        through_kept = own + 2 * BV * CHUNK
-        place, inside = state_places(first_row, DV, DK, BV, BK)
-        boundary = (interval * streams + stream) * tl.cast(DV * DK, tl.int64) + place
+        d_s_kept = s_kept + rows * BK
+        u_kept = own + 2 * rows * BK + row * CHUNK + column
+        z_kept = u_kept + rows * CHUNK
+        x_kept = own + 2 * rows * (BK + CHUNK) + tl.arange(0, CHUNK)[:, None] * CHUNK + column
+        through_kept = own + 2 * rows * (BK + CHUNK) + CHUNK * CHUNK
+        boundary = (interval * streams + stream) * tl.cast(DV * DK, tl.int64)
         first = interval * INTERVAL
         steps = tl.minimum(tl.cdiv(length, CHUNK) - first, INTERVAL)
         tl.debug_barrier()    # The last job's states may still be read.
-        s = tl.load(states + boundary, inside, other=0.)
-        for n in range(steps):
-            token, pixel = pixels_of(first + n, reverse, line, stride, length, NARROW)
+        for block in range(0, rows, BV):
+            place, inside = state_places(block, DV, DK, BV, BK)
+            tl.store(s_kept + block * BK, tl.load(states + boundary + place, inside, other=0.))
+            tl.store(d_s_kept + steps * size + block * BK, tl.load(d_states + boundary + place, inside, other=0.))
+
+        for chunk in tl.range(steps, disable_licm=True):
+            tl.debug_barrier()    # What one thread stored another loads.
+            token, pixel = pixels_of(first + chunk, reverse, line, stride, length, NARROW)
             exists = token < length
             log_w, g, e = chunk_gates(w_s, e_s, pixel, exists, w_t, e_t)
             k_c = load_tokens(k_s, pixel, exists, k_t, 0, DK, BK, DOT)
-            v_c = tl.trans(load_tokens(v_s, pixel, exists, v_t, first_row, DV, BV, DOT)).to(tl.float32)
             erase, erase_t = erase_ratios(log_w, g)
-            _, x_t, u_t = errors(s, k_c, v_c, log_w, g, e, erase, erase_t, DOT, PARTS)
-            tl.store(s_kept + n * size, s)
-            tl.store(u_kept + n * size, u_t)
-            tl.store(x_kept + n * size, x_t)
-            s = written(s, k_c, u_t, log_w, g, e, PARTS)
-        tl.debug_barrier()    # What one thread stored another loads.
+            x, x_t = chunk_inverse(k_c, e, erase, erase_t, DOT)
+            tl.store(x_kept + chunk * size, x_t)
+            for block in range(0, rows, BV):
+                v_c = tl.trans(load_tokens(v_s, pixel, exists, v_t, block, DV, BV, DOT)).to(tl.float32)
+                s = tl.load(s_kept + chunk * size + block * BK)
+                u_t = errors(s, k_c, v_c, x, log_w, g, DOT, PARTS)
+                tl.store(u_kept + chunk * size + block * CHUNK, u_t)
+                tl.store(s_kept + (chunk + 1) * size + block * BK, written(s, k_c, u_t, log_w, g, e, PARTS))
 
-        d_s = tl.load(d_states + boundary, inside, other=0.)
-        for n in range(steps):
+        for n in tl.range(steps, disable_licm=True):
+            tl.debug_barrier()    # As before.
             chunk = steps - 1 - n
             token, pixel = pixels_of(first + chunk, reverse, line, stride, length, NARROW)
             exists = token < length
             log_w, g, e = chunk_gates(w_s, e_s, pixel, exists, w_t, e_t)
             q_c = load_tokens(q_s, pixel, exists, q_t, 0, DK, BK, DOT)
             k_c = load_tokens(k_s, pixel, exists, k_t, 0, DK, BK, DOT)
-            d_o_c = load_tokens(d_o_s, pixel, token < o_length, o_t, first_row, DV, BV, DOT)
             erase, erase_t = erase_ratios(log_w, g)
             _, read_t = read_ratios(erase, erase_t, log_w)
             m_t = tl.dot(k_c, tl.trans(q_c), input_precision='tf32x3') * read_t * e[:, None]
-            tl.store(d_s_kept + chunk * size, d_s)
-            tl.store(through_kept + chunk * size, tl.sum(s * d_s))    # <S', dS'>
-            s, x_t = tl.load(s_kept + chunk * size), tl.load(x_kept + chunk * size)
-            z_t, d_s = retreat(d_s, q_c, k_c, tl.trans(d_o_c), x_t, m_t, log_w, g, e, DOT, PARTS)
-            tl.store(z_kept + chunk * size, z_t)
-            store_tokens(d_v + (tokens * heads + head) * DV, z_t, pixel, exists, heads * DV, first_row, DV, BV)
-        tl.debug_barrier()
+            x_t = tl.load(x_kept + chunk * size)
+            through = 0.
+            for block in range(0, rows, BV):
+                d_o_c = load_tokens(d_o_s, pixel, token < o_length, o_t, block, DV, BV, DOT)
+                d_s = tl.load(d_s_kept + (chunk + 1) * size + block * BK)
+                through += tl.sum(tl.load(s_kept + (chunk + 1) * size + block * BK) * d_s)
+                z_t, d_s = retreat(d_s, q_c, k_c, tl.trans(d_o_c), x_t, m_t, log_w, g, e, DOT, PARTS)
+                tl.store(z_kept + chunk * size + block * CHUNK, z_t)
+                tl.store(d_s_kept + chunk * size + block * BK, d_s)
+                store_tokens(d_v + (tokens * heads + head) * DV, z_t, pixel, exists, heads * DV, block, DV, BV)
+            tl.store(through_kept + chunk * size, through)    # <S', dS'>
+        tl.debug_barrier()    # As before.
 
-        for chunk in range(steps):
+        for chunk in tl.range(steps, disable_licm=True):
             token, pixel = pixels_of(first + chunk, reverse, line, stride, length, NARROW)
             exists = token < length
+            # First what is linear in the states, over all rows; decays follow.
+            d_q_c = tl.zeros((CHUNK, BK), tl.float32)
+            d_predict, d_write = d_q_c, d_q_c
+            d_read = tl.zeros((CHUNK, CHUNK), tl.float32)
+            d_erase = d_read
+            for block in tl.range(0, rows, BV, disable_licm=True):
+                d_o_c = load_tokens(d_o_s, pixel, token < o_length, o_t, block, DV, BV, DOT)
+                u_t = tl.load(u_kept + chunk * size + block * CHUNK)
+                z = tl.trans(tl.load(z_kept + chunk * size + block * CHUNK))
+                s = tl.load(s_kept + chunk * size + block * BK)
+                d_q_c = dot_exact_left(d_o_c, s, d_q_c, PARTS)
+                d_predict = dot(z, s, d_predict, DOT, PARTS)
+                d_read = dot_exact_left(d_o_c, u_t, d_read, PARTS)
+                d_erase = dot(z, u_t, d_erase, DOT, PARTS)
+                d_s = tl.load(d_s_kept + (chunk + 1) * size + block * BK)
+                d_write = dot(tl.trans(u_t), d_s, d_write, DOT, PARTS)
+
             log_w, g, e = chunk_gates(w_s, e_s, pixel, exists, w_t, e_t)
             q_c = load_tokens(q_s, pixel, exists, q_t, 0, DK, BK, DOT)
             k_c = load_tokens(k_s, pixel, exists, k_t, 0, DK, BK, DOT)
-            d_o_c = load_tokens(d_o_s, pixel, token < o_length, o_t, first_row, DV, BV, DOT)
-            u_t, z_t = tl.load(u_kept + chunk * size), tl.load(z_kept + chunk * size)
-            u, z = tl.trans(u_t), tl.trans(z_t)
             erase, erase_t = erase_ratios(log_w, g)
             read, read_t = read_ratios(erase, erase_t, log_w)
-            square, rows = tl.zeros((CHUNK, CHUNK), tl.float32), tl.zeros((CHUNK, BK), tl.float32)
-
-            s = tl.load(s_kept + chunk * size)
-            d_q_c = dot_exact_left(d_o_c, s, rows, PARTS) * tl.exp2(g)[:, None]
-            d_predict = dot(-z, s, rows, DOT, PARTS) * tl.exp2(g - log_w)[:, None]
             # Gradients of e_s q_t . k_s and -e_s k_t . k_s.
-            d_read = dot_exact_left(d_o_c, u_t, square, PARTS) * read
-            d_q_c = dot_exact_right(d_read * e[None, :], k_c, d_q_c, PARTS)
-            d_erase = dot(z, u_t, square, DOT, PARTS) * erase
-            # k_t acts twice: it predicts, and it writes, scaled by e_t.
-            d_predict = dot_exact_right(d_erase * -e[None, :], k_c, d_predict, PARTS)
-            d_s = tl.load(d_s_kept + chunk * size)
-            d_write = dot(u, d_s, rows, DOT, PARTS) * tl.exp2(chunk_total(g) - g)[:, None]
-            d_read_t = dot_exact_right(u, tl.trans(d_o_c), square, PARTS) * read_t
-            d_write = dot_exact_right(d_read_t, q_c, d_write, PARTS)
-            d_erase_t = dot(u, z_t, square, DOT, PARTS) * erase_t
+            d_read_t, d_erase_t = tl.trans(d_read) * read_t, tl.trans(d_erase) * erase_t
+            d_read, d_erase = d_read * read * e[None, :], d_erase * erase * e[None, :]
+            d_q_c = dot_exact_right(d_read, k_c, d_q_c * tl.exp2(g)[:, None], PARTS)
+            store_tokens(d_q + (tokens * heads + head) * DK, tl.trans(d_q_c), pixel, exists, heads * DK, 0, DK, BK)
+            spanned = tl.sum(q_c.to(tl.float32) * d_q_c, 1)
+            # k_t acts twice: it predicts, whence minus d_predict, and it writes, scaled by e_t.
+            d_predict = dot_exact_right(d_erase, k_c, d_predict * tl.exp2(g - log_w)[:, None], PARTS)
+            d_write = dot_exact_right(d_read_t, q_c, d_write * tl.exp2(chunk_total(g) - g)[:, None], PARTS)
             d_write = dot_exact_right(-d_erase_t, k_c, d_write, PARTS)
-            d_q_t, d_k_t = tl.trans(d_q_c), tl.trans(d_predict + d_write * e[:, None])
-            store_tokens(d_q + (partial_tokens * heads + head) * DK, d_q_t, pixel, exists, heads * DK, 0, DK, BK)
-            store_tokens(d_k + (partial_tokens * heads + head) * DK, d_k_t, pixel, exists, heads * DK, 0, DK, BK)
+            d_k_t = tl.trans(d_write * e[:, None] - d_predict)
+            store_tokens(d_k + (tokens * heads + head) * DK, d_k_t, pixel, exists, heads * DK, 0, DK, BK)
 
             # log w_t scales every ratio that spans token t: from sources before t to sinks at t or, for predictions,
             # past t.
             k_f = k_c.to(tl.float32)
             d_e = tl.sum(k_f * d_write, 1)
             past = tl.sum(k_f * d_predict, 1)
-            spanned = tl.sum(q_c.to(tl.float32) * d_q_c, 1) - e * d_e + past
-            d_log_w = tl.cumsum(spanned, 0, reverse=True) - past + tl.load(through_kept + chunk * size)
-            gate = (partial_tokens + pixel) * heads + head
+            spanned = spanned - e * d_e - past
+            d_log_w = tl.cumsum(spanned, 0, reverse=True) + past + tl.load(through_kept + chunk * size)
+            gate = (tokens + pixel) * heads + head
             tl.store(d_log_decay + gate, d_log_w.to(d_log_decay.dtype.element_ty), exists)
             tl.store(d_step_size + gate, d_e.to(d_step_size.dtype.element_ty), exists)

@@ -2,8 +2,12 @@
 import torch
 import triton
 
-if tuple(map(int, triton.__version__.split('.')[:2])) < (3, 3):
+VERSION = tuple(map(int, triton.__version__.split('.')[:2]))
+if VERSION < (3, 3):
     raise ImportError(f'Triton {triton.__version__} is too old, 3.3 or newer is needed')
+if VERSION < (3, 5):
+    from .triton_range import accept_disable_licm
+    accept_disable_licm()
 
 from .triton_backward import adjoint_walk, gradients
 from .triton_forward import compose, walk
@@ -45,21 +49,20 @@ def forward(q, k, v, log_decay, step_size, initial_state, height, width, directi
         walk[plan.streams, plan.walk_blocks, plan.segments](
             *inputs, entry, o, last, states, *numbers, HAS_ENTRY=entry is not None, MAP=False,
             INTERVAL=INTERVAL if keep_states else 0, **plan.walk_options)
-    return sum_partials(o, v.dtype), last, states
+    return sum_scans(o), last, states
 
 
 def backward(q, k, v, log_decay, step_size, states, height, width, directions, chunk_size, d_o, d_state):
     plan = Plan(q, k, v, log_decay, step_size, height, width, directions)
-    rows, columns = plan.gradient_options['BV'], plan.gradient_options['BK']
-    blocks = triton.cdiv(plan.v_dim, rows)
-    jobs = plan.streams * blocks * (len(states) - 1)
+    jobs = plan.streams * (len(states) - 1)
     programs = min(jobs, plan.gradient_programs)
-    d_q, d_k = (plan.new(blocks * plan.scans, *x.shape, dtype=x.dtype) for x in (q, k))
-    d_v = plan.new(plan.scans, *v.shape, dtype=v.dtype)
-    # Sums over blocks of rows are taken in float32.
-    d_gates = [plan.new(blocks, *x.shape, dtype=x.dtype if blocks == 1 else torch.float32) for x in plan.gates]
+    d_q, d_k, d_v = (plan.new(plan.scans, *x.shape, dtype=x.dtype) for x in (q, k, v))
+    d_gates = [plan.new(*x.shape, dtype=x.dtype) for x in plan.gates]
     d_states, d_initial = plan.new(len(states) - 1, *states.shape[1:]), plan.new(*states.shape[1:])
-    scratch = plan.new(programs * INTERVAL * (2 * rows * (columns + CHUNK) + CHUNK * CHUNK + 4))
+    columns, block = plan.gradient_options['BK'], plan.gradient_options['BV']
+    rows = triton.cdiv(plan.v_dim, block) * block
+    # `size` of the kernel.
+    scratch = plan.new(programs * (INTERVAL + 1) * (2 * rows * (columns + CHUNK) + CHUNK * CHUNK + 4))
     leaving = None if d_state is None else d_state.float().contiguous()
     options = dict(HAS_D_O=d_o is not None, INTERVAL=INTERVAL)
     d_o = v if d_o is None else d_o    # Not read, then.
@@ -76,8 +79,7 @@ def backward(q, k, v, log_decay, step_size, states, height, width, directions, c
         inputs, numbers = plan.arguments(q, k, v, d_o)
         gradients[programs,](*inputs, states, d_states, scratch, d_q, d_k, d_v, *d_gates, *numbers, jobs, **options,
                              **plan.gradient_options)
-    d_tokens = (sum_partials(x, x.dtype) for x in (d_q, d_k, d_v))
-    return *d_tokens, *(sum_partials(x, gate.dtype) for x, gate in zip(d_gates, plan.gates)), d_initial
+    return *(sum_scans(x) for x in (d_q, d_k, d_v)), *d_gates, d_initial
 
 
 def new_maps(plan):
@@ -88,13 +90,14 @@ def chain(plan, maps, start):
     """The states at which the segments start, (segments, streams, Dv, Dk), from that of the first (None: zeros)."""
     entry = plan.new(plan.segments, plan.streams, plan.v_dim, plan.q_dim)
     blocks = {name: plan.walk_options[name] for name in ('DK', 'DV', 'BK', 'BV')}
+    wide = blocks['BK'] == 128
     # The tile of P is prefetched where shared memory has room for two.
     compose[plan.streams, plan.walk_blocks](maps, start, entry, plan.streams, plan.segments, **blocks,
-                                            HAS_START=start is not None, num_warps=4,
-                                            num_stages=2 if blocks['BK'] < 128 else 1)
+                                            HAS_START=start is not None, num_warps=8 if wide else 4,
+                                            num_stages=1 if wide else 2, enable_fp_fusion=True)
     return entry
 
 
-def sum_partials(x, dtype):
-    """(N, ...) -> (...); torch sums 16-bit numbers in float32."""
-    return x[0] if len(x) == 1 else x.sum(0).to(dtype)
+def sum_scans(x):
+    """(D, ...) -> (...); torch sums 16-bit numbers in float32."""
+    return x[0] if len(x) == 1 else x.sum(0)

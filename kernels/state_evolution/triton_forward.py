@@ -7,18 +7,15 @@ and `walk` then starts every segment from the state that enters it.
 import triton
 import triton.language as tl
 
-from .triton_math import (CHUNK, chunk_gates, chunk_total, dot, dot_exact_right, erase_ratios, load_tokens, pixels_of,
-                          read_ratios, scan_of, state_places, store_tokens, unit_inverse)
+from .triton_math import (CHUNK, chunk_gates, chunk_inverse, chunk_total, dot, dot_exact_right, erase_ratios,
+                          load_tokens, pixels_of, read_ratios, scan_of, state_places, store_tokens)
 
 
 @triton.jit
-def errors(s, k, v_t, log_w, g, e, erase, erase_t, DOT: tl.constexpr, PARTS: tl.constexpr):
-    """From the state before a chunk, s (BV, BK), to (I + A)^-1, its transposed, and U^T (BV, CHUNK)."""
-    k_t = tl.trans(k)
-    k_k = tl.dot(k, k_t, input_precision='tf32x3')
-    x, x_t = unit_inverse(k_k * erase * e[None, :], k_k * erase_t * e[:, None], DOT)
-    r_t = v_t - dot_exact_right(s, k_t, tl.zeros_like(v_t), PARTS) * tl.exp2(g - log_w)[None, :]
-    return x, x_t, dot(r_t, tl.trans(x), tl.zeros_like(r_t), DOT, PARTS)
+def errors(s, k, v_t, x, log_w, g, DOT: tl.constexpr, PARTS: tl.constexpr):
+    """From the state before a chunk, s (BV, BK), and x = (I + A)^-1 to U^T (BV, CHUNK)."""
+    r_t = v_t - dot_exact_right(s, tl.trans(k), tl.zeros_like(v_t), PARTS) * tl.exp2(g - log_w)[None, :]
+    return dot(r_t, tl.trans(x), tl.zeros_like(r_t), DOT, PARTS)
 
 
 @triton.jit
@@ -82,7 +79,8 @@ def walk(q, k, v, log_decay, step_size, entry, o, last, states,
         k_c = load_tokens(k, pixel, exists, k_t, 0, DK, BK, DOT)
         v_c = tl.trans(load_tokens(v, pixel, token < v_length, v_t, first_row, DV, BV, DOT)).to(tl.float32)
         erase, erase_t = erase_ratios(log_w, g)
-        _, _, u_t = errors(s, k_c, v_c, log_w, g, e, erase, erase_t, DOT, PARTS)
+        x, _ = chunk_inverse(k_c, e, erase, erase_t, DOT)
+        u_t = errors(s, k_c, v_c, x, log_w, g, DOT, PARTS)
         if not MAP:
             q_c = load_tokens(q, pixel, exists, q_t, 0, DK, BK, DOT)
             o_t = dot_exact_right(s, tl.trans(q_c), tl.zeros_like(v_c), PARTS) * tl.exp2(g)[None, :]

@@ -168,6 +168,13 @@ def unit_inverse(a, a_t, DOT: tl.constexpr):
 
 
 @triton.jit
+def chunk_inverse(k, e, erase, erase_t, DOT: tl.constexpr):
+    """(I + A)^-1 of a chunk and its transposed."""
+    k_k = tl.dot(k, tl.trans(k), input_precision='tf32x3')
+    return unit_inverse(k_k * erase * e[None, :], k_k * erase_t * e[:, None], DOT)
+
+
+@triton.jit
 def chunk_gates(log_decay, step_size, pixel, exists, stride_w, stride_e):
     """log2 w_t, log2 r_t0 and e_t of a chunk, (CHUNK,) each; without a token w = 1 and e = 0, which change nothing."""
     log_w = tl.load(log_decay + pixel.to(tl.int64) * stride_w, exists, other=0.).to(tl.float32) * LOG2_E

@@ -24,13 +24,17 @@ class Plan:
         chunks = triton.cdiv(length, CHUNK)
         multiprocessors = count_multiprocessors(self.device)
 
+        if self.scans > 31:
+            raise ValueError(f'the triton backend takes at most 31 directions a call, got {self.scans}; '
+                             "backend='chunked' takes any number")
         dtype = v.dtype if q.dtype == k.dtype == v.dtype else torch.float32
         code = sum(direction << 2 * i for i, direction in enumerate(directions))    # two bits each
         common = dict(DK=self.q_dim, DV=self.v_dim, BK=padded(self.q_dim), DOT=DOT[dtype], PARTS=PARTS[dtype],
-                      NARROW=height < CHUNK and max(directions) > 1)
+                      NARROW=height < CHUNK and max(directions) > 1, enable_fp_fusion=True)
         self.walk_options = dict(**common, **walk_blocks(dtype, self.q_dim, self.v_dim, self.streams, multiprocessors))
-        self.gradient_options = dict(**common, **gradient_blocks(dtype, self.q_dim, self.v_dim))
-        self.gradient_programs = 16 * multiprocessors
+        self.gradient_options = dict(**common, BV=CHUNK, num_warps=count_warps(dtype, self.q_dim), num_stages=1)
+        # What a multiprocessor's registers hold at once.
+        self.gradient_programs = 8 // self.gradient_options['num_warps'] * multiprocessors
 
         rows = self.walk_options['BV']
         self.walk_blocks = triton.cdiv(self.v_dim, rows)
@@ -65,10 +69,6 @@ def walk_blocks(dtype, q_dim, v_dim, streams, multiprocessors):
     rows = min(padded(v_dim), widest_block(dtype, q_dim) if many else 16)
     prefetches = rows == 16 and dtype.itemsize == 2
     return dict(BV=rows, num_warps=count_warps(dtype, q_dim), num_stages=2 if prefetches else 1)
-
-
-def gradient_blocks(dtype, q_dim, v_dim):
-    return dict(BV=min(padded(v_dim), widest_block(dtype, q_dim)), num_warps=count_warps(dtype, q_dim), num_stages=1)
 
 
 def widest_block(dtype, q_dim):

@@ -13,7 +13,7 @@ pytest.importorskip('triton')
 from op_cases import REGIMES, make_inputs, relative_error
 from triton_cases import CASES, changed_by_strides, measure, public_face
 
-from state_evolution import state_evolution, triton_body
+from state_evolution import state_evolution, triton_body, triton_plan
 
 # A kernel may be twice as wrong as plain PyTorch. Two float16 numbers carry 22 bits of a float32 one, fewer below 1e-4.
 ROUNDING = {'float32': 1e-6, 'bfloat16': 1e-6, 'float16': 5e-6}
@@ -97,3 +97,9 @@ def test_the_programs_chosen_for_a_shape_are_within_budget_twice_alike_on_a_gpu(
 ])
 def test_what_triton_cannot_compute_it_says(device, dtypes, words):
     assert words in triton_body.why_not(torch.device(device), *dtypes)
+
+
+def test_more_directions_than_an_integer_holds_are_refused():
+    inputs = [torch.empty(1, 1, 1, 1) for _ in range(3)] + [torch.empty(32, 1, 1, 1) for _ in range(2)]
+    with pytest.raises(ValueError, match='at most 31 directions a call, got 32'):
+        triton_plan.Plan(*inputs, 1, 1, [0] * 32)

@@ -1,4 +1,4 @@
-"""The Triton kernels compile for A100 and H100 without either, fit their registers, and stay as short as measured."""
+"""The Triton kernels compile for A100 and H100 without either, spill no registers, and stay as short as measured."""
 import os
 
 import pytest
@@ -14,26 +14,27 @@ if not TOOL.exists():
     pytest.skip(f'Triton came without {TOOL.name}', allow_module_level=True)
 
 # Warp instructions per token in the main loop of a program, 15 % above the most measured (Triton 3.6 and 3.9, sm_80 and
-# sm_90). Few streams (batch 1): 16 rows of the state per program, in segments. Many (batch 64): 32 rows, one segment.
+# sm_90). Few streams (batch 1): 16 rows of the state per walk, in segments. Many (batch 64): 32 rows, one segment.
+# `gradients` takes all rows.
 CEILINGS = {
-    (torch.bfloat16, 16, 1): {'walk': 77, 'walk for the maps': 61, 'adjoint_walk': 80, 'adjoint_walk for the maps': 77,
-                              'compose': 63, 'gradients': 256},
-    (torch.bfloat16, 32, 1): {'walk': 84, 'walk for the maps': 67, 'adjoint_walk': 89, 'adjoint_walk for the maps': 82,
-                              'compose': 50, 'gradients': 427},
-    (torch.bfloat16, 64, 1): {'walk': 155, 'walk for the maps': 125, 'adjoint_walk': 158,
-                              'adjoint_walk for the maps': 148, 'compose': 125, 'gradients': 782},
-    (torch.bfloat16, 32, 64): {'walk': 108, 'adjoint_walk': 115},
-    (torch.bfloat16, 64, 64): {'walk': 208, 'adjoint_walk': 210},
+    (torch.bfloat16, 16, 1): {'walk': 77, 'walk for the maps': 61, 'adjoint_walk': 81, 'adjoint_walk for the maps': 77,
+                              'compose': 63, 'gradients': 253},
+    (torch.bfloat16, 32, 1): {'walk': 84, 'walk for the maps': 67, 'adjoint_walk': 89, 'adjoint_walk for the maps': 84,
+                              'compose': 49, 'gradients': 420},
+    (torch.bfloat16, 64, 1): {'walk': 155, 'walk for the maps': 125, 'adjoint_walk': 170,
+                              'adjoint_walk for the maps': 158, 'compose': 123, 'gradients': 1300},
+    (torch.bfloat16, 32, 64): {'walk': 108, 'adjoint_walk': 117},
+    (torch.bfloat16, 64, 64): {'walk': 208, 'adjoint_walk': 218},
     (torch.float16, 32, 64): {'walk': 94, 'adjoint_walk': 96},
     (torch.float32, 32, 64): {'walk': 274},
 }
-# Bytes of stack per thread. A walk's few are a percent of its instructions at most; `gradients` spends as little.
-SPILLS = {'walk': 16, 'walk for the maps': 16, 'adjoint_walk': 48, 'adjoint_walk for the maps': 16, 'compose': 0,
-          'gradients': 192}
+VERSION = tuple(map(int, triton.__version__.split('.')[:2]))
+# Instructions that spill registers: none by Triton 3.9. On sm_90, 3.6 needs 12 of 9000 for 64 channels, 3.7 has 20 and,
+# for 32 channels, 6.
+SPILLS = {} if VERSION >= (3, 9) else {('gradients', 32): 6, ('gradients', 64): 20}
 # Where a block may have 99 KiB (sm_86, sm_89), three of ours fit.
 SHARED = 32 * 1024
-MEASURED = tuple(map(int, triton.__version__.split('.')[:2])) >= (3, 6)
-
+MEASURED = VERSION >= (3, 6)
 
 CASES = [(number, *shape) for number in (80, 90) for shape in CEILINGS if number == 90 or shape[0] == torch.bfloat16]
 
@@ -51,7 +52,7 @@ def test_every_kernel_compiles_without_wgmma_and_keeps_to_registers_and_instruct
         assert not kernel.uses_wgmma, name
         assert kernel.shared <= SHARED, name
         if MEASURED:
-            assert kernel.spilled <= SPILLS[name], name
+            assert kernel.spills <= SPILLS.get((name, dim), 0), name
             assert 0 < kernel.instructions <= ceilings[name], name
 
 

@@ -23,7 +23,7 @@ class Compiled:
     name: str
     warps: int
     registers: int          # per thread
-    spilled: int            # bytes of stack per thread
+    spills: int             # instructions that move registers to local memory or back
     shared: int             # bytes
     instructions: float     # warp instructions per token of the largest loop, all warps of the program together
     uses_wgmma: bool
@@ -80,23 +80,33 @@ def compile_call(number, dtype, dim, batch, length, wanted):
     results = {}
     for i, (name, kernel) in enumerate(compiled):
         finds_map = names.count(name) > 1 and i == names.index(name) and name != 'compose'
-        results[name + ' for the maps' if finds_map else name] = inspect(name, kernel)
+        results[name + ' for the maps' if finds_map else name] = inspect(name, kernel, triton.cdiv(dim, CHUNK))
     return results
 
 
-def inspect(name, kernel):
+def inspect(name, kernel, row_blocks):
     with tempfile.NamedTemporaryFile(suffix='.cubin') as file:
         file.write(kernel.asm['cubin'])
         file.flush()
         report = subprocess.run([TOOL, '-sass', '-res-usage', file.name], capture_output=True, text=True, check=True)
     text = report.stdout + report.stderr
-    resources = {key: int(value) for key, value in re.findall(r'\b(REG|STACK|LOCAL):(\d+)', text)}
     instructions = [(int(place, 16), code) for place, code in re.findall(r'/\*([0-9a-f]{4,})\*/\s+(.*?);', text)]
+    warps = kernel.metadata.num_warps
+    return Compiled(name, warps, int(re.search(r'\bREG:(\d+)', text)[1]), len(re.findall(r'\b(?:LDL|STL)\b', text)),
+                    kernel.metadata.shared, in_main_loop(instructions, row_blocks) * warps / CHUNK, 'GMMA' in text)
+
+
+def in_main_loop(instructions, row_blocks):
+    """Instructions of the largest loop; those of the third level, over blocks of rows, once for each."""
     places = [place for place, _ in instructions]
     # A branch back is a loop.
     jumps = ((place, re.search(r'\bBRA\b.*?(0x[0-9a-f]+)', code)) for place, code in instructions)
-    loops = [sum(int(jump[1], 16) <= x <= place for x in places) for place, jump in jumps
-             if jump and int(jump[1], 16) < place]
-    warps = kernel.metadata.num_warps
-    return Compiled(name, warps, resources['REG'], resources['STACK'] + resources['LOCAL'], kernel.metadata.shared,
-                    max(loops, default=0) * warps / CHUNK, 'GMMA' in text)
+    loops = [(int(jump[1], 16), place) for place, jump in jumps if jump and int(jump[1], 16) < place]
+
+    def size(loop):
+        return sum(loop[0] <= place <= loop[1] for place in places)
+
+    def level(loop):
+        return sum(first <= loop[0] and loop[1] <= last for first, last in loops)
+
+    return max(map(size, loops), default=0) + (row_blocks - 1) * sum(size(x) for x in loops if level(x) == 3)
