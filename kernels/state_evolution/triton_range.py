@@ -1,4 +1,4 @@
-"""Triton 3.3 and 3.4 do not know tl.range's disable_licm: there it is accepted and ignored, at the price of some spills."""
+"""Triton 3.3 and 3.4 do not know tl.range's disable_licm: there it is accepted and ignored, and registers spill."""
 import triton.language as tl
 
 
