@@ -151,12 +151,16 @@ def test_subfolders_become_part_of_the_name(photos):
     assert names('all') == ['a.png', 'b.png', 'c.png', 'sub_dir_a.png']
 
 
-def test_processes_write_what_one_writes(photos):
+@pytest.mark.timeout(120)
+def test_processes_write_what_one_writes_though_opencv_has_threads(photos):
+    cv2.setNumThreads(2)
+    cv2.GaussianBlur(np.zeros((2000, 2000, 3), np.uint8), (31, 31), 5)    # starts them
     run('my photos', '-o', 'one/x', *SMALL, '--scales', 2)
     run('my photos', '-o', 'two/x', *SMALL, '--scales', 2, '--workers', 2)
     for folder in ('x_HR_sub', 'x_bicx2_sub'):
         assert {name: Path('one/x', folder, name).read_bytes() for name in names(f'one/x/{folder}')} == {
             name: Path('two/x', folder, name).read_bytes() for name in names(f'two/x/{folder}')}
+    assert cv2.getNumThreads() == 2
 
 
 @pytest.fixture

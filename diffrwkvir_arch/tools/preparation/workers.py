@@ -28,6 +28,9 @@ def run_jobs(task, jobs, workers):
         for job in jobs:
             yield job, task(job)
         return
+    # Here, for a forked process that ends the threads which its parent had, waits for them without end.
+    cv2_threads = cv2.getNumThreads()
+    cv2.setNumThreads(1)
     stop = multiprocessing.Event()
     pool, waiting, jobs = ProcessPoolExecutor(workers, initializer=start, initargs=(task, stop)), {}, iter(jobs)
     try:
@@ -44,6 +47,7 @@ def run_jobs(task, jobs, workers):
         # The pool's own queue cannot be cancelled.
         stop.set()
         pool.shutdown(cancel_futures=True)
+        cv2.setNumThreads(cv2_threads)
 
 
 def start(task, stop):
@@ -51,7 +55,8 @@ def start(task, stop):
     global _task, _stop
     _task, _stop = task, stop
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    cv2.setNumThreads(1)
+    if multiprocessing.get_start_method() != 'fork':
+        cv2.setNumThreads(1)
     torch.set_num_threads(1)
 
 
