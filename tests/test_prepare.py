@@ -189,8 +189,8 @@ def test_after_an_interrupt_the_same_command_goes_on(photos, seen):
         run(*command)
     assert names('datasets/DF2K') == [] and seen == ['a', 'b']
     # What a kill leaves, an image that has changed since, and one that has gone.
-    workplace, = Path('datasets/DF2K/.prepare').glob('DF2K_HR_sub.*')
-    (workplace / '.c_s001.png.partial').write_bytes(b'half')
+    unfinished, = Path('datasets/DF2K/.prepare').glob('DF2K_HR_sub.*')
+    (unfinished / '.c_s001.png.partial').write_bytes(b'half')
     save('my photos/a.png', photos['b'][:50, :50])
     os.unlink('my photos/b.png')
     seen.stop_at = None

@@ -30,7 +30,7 @@ class Target:
     settings: dict
 
     @property
-    def workplace(self):
+    def unfinished(self):
         return self.path.parent / WORKSHOP / f'{self.path.name}.{key_of(self.settings)}'
 
     def is_there(self, sources, force):
@@ -65,11 +65,11 @@ class Target:
                          f'({", ".join(found) or "the images have changed"}); --force replaces it')
 
     def publish(self, sources):
-        """Moves the finished workplace to its path, in the place of what was there."""
-        (self.workplace / RECORD).write_text(json.dumps({**self.settings, 'sources': sources}), encoding='utf-8')
+        """Moves the folder, now finished, to its path, in the place of what was there."""
+        (self.unfinished / RECORD).write_text(json.dumps({**self.settings, 'sources': sources}), encoding='utf-8')
         if self.path.exists():
-            os.replace(self.path, self.workplace.with_name(f'{self.path.name}.replaced'))
-        os.replace(self.workplace, self.path)
+            os.replace(self.path, self.unfinished.with_name(f'{self.path.name}.replaced'))
+        os.replace(self.unfinished, self.path)
         (self.path / JOURNAL).unlink(missing_ok=True)
         self.forget_unfinished()
 
@@ -92,7 +92,7 @@ def shown(path):
 
 def open_workshop(target):
     """Makes the folder that holds unfinished work; InputError where that cannot be written."""
-    workshop = target.workplace.parent
+    workshop = target.unfinished.parent
     try:
         workshop.mkdir(parents=True, exist_ok=True)
         (workshop / '.writable').touch()
@@ -119,12 +119,12 @@ def make_folders(targets, sources, digest, recipe, workers):
     """
     journals = {}
     for target in targets:
-        target.workplace.mkdir(parents=True, exist_ok=True)
-        journals[str(target.workplace)] = Journal(target.workplace / JOURNAL)
+        target.unfinished.mkdir(parents=True, exist_ok=True)
+        journals[str(target.unfinished)] = Journal(target.unfinished / JOURNAL)
     jobs, keys = [], {}
     for source in sources:
-        open_targets = [(str(target.workplace), target.settings['scale']) for target in targets
-                        if not journals[str(target.workplace)].get(source.key)]
+        open_targets = [(str(target.unfinished), target.settings['scale']) for target in targets
+                        if not journals[str(target.unfinished)].get(source.key)]
         if open_targets:
             jobs.append((str(source.path), source.stem, open_targets))
             keys[source.stem] = source.key
@@ -136,23 +136,23 @@ def make_folders(targets, sources, digest, recipe, workers):
             if 'failure' in result:
                 failures.append(result['failure'])
                 continue
-            for workplace, _ in written:
-                journals[workplace].put(keys[stem], result)
+            for unfinished, _ in written:
+                journals[unfinished].put(keys[stem], result)
     if failures:
         failures.sort()
         more = f' and {len(failures) - 3} more' if len(failures) > 3 else ''
         raise InputError(f'{len(failures)} of {len(sources)} images cannot be used: {"; ".join(failures[:3])}{more}. '
                          'Repair or remove them; the same command then goes on')
     for target in targets:
-        results = {source.stem: journals[str(target.workplace)].get(source.key) for source in sources}
-        sweep(target.workplace, results, recipe)
+        results = {source.stem: journals[str(target.unfinished)].get(source.key) for source in sources}
+        sweep(target.unfinished, results, recipe)
         target.publish(digest)
     return Counter(remark for result in results.values() for remark in result['remarks'])
 
 
-def sweep(workplace, results, recipe):
+def sweep(unfinished, results, recipe):
     """Deletes what an interrupted run left of images that have changed or gone since, and halves of files."""
     expected = {name for stem, result in results.items() for name in piece_names(stem, result['pieces'], recipe.crop)}
-    for entry in os.scandir(workplace):
+    for entry in os.scandir(unfinished):
         if entry.name not in expected and entry.name != JOURNAL:
             os.unlink(entry.path)

@@ -26,20 +26,20 @@ def make_lmdb(folder, target, digest):
         target (Target): Is published when it is complete.
         digest (str): digest_of the sources.
     """
-    workplace = target.workplace
-    workplace.mkdir(parents=True, exist_ok=True)
+    unfinished = target.unfinished
+    unfinished.mkdir(parents=True, exist_ok=True)
     # In the order of keys they are appended, and an interrupted copy holds the first of them.
     names = sorted(png_names(folder), key=key_of_name)
     sizes = [(folder / name).stat().st_size for name in names]
     # A value takes whole pages behind a header; the tree itself needs far less than a page for each.
     room = sum((size // PAGE + 2) * PAGE for size in sizes) + 2**20
-    with lmdb.open(str(workplace), map_size=room) as environment:
+    with lmdb.open(str(unfinished), map_size=room) as environment:
         start = environment.stat()['entries']
         bar = tqdm(total=sum(sizes), initial=sum(sizes[:start]), desc=target.path.name, unit='B', unit_scale=True)
         with bar:
             while start < len(names):
                 start = copy_batch(environment, folder, names, start, bar)
-    write_lines(workplace / 'meta_info.txt', [f'{line} {COMPRESSION}' for line in describe(folder)])
+    write_lines(unfinished / 'meta_info.txt', [f'{line} {COMPRESSION}' for line in describe(folder)])
     target.publish(digest)
 
 
