@@ -18,9 +18,9 @@ class DiffRWKVIRS1(nn.Module):
             the LQ's last is the mask.
         dim (int): Channels of the restorer.
         groups, blocks (int): Residual groups, and DSE blocks in each (Section 4.1: 4 and 6).
-        head_dim (int): Channels of a head of the state; divides dim and encoder_dim.
+        head_dim (int): Channels of a head of the state; divides dim.
         prior_dim (int): Width of the prior.
-        encoder_dim (int): Channels of the prior encoder.
+        encoder_dim (int): Channels of the prior encoder's uppermost scale.
         upsampler (str): 'classic' | 'direct'; up_dim (int): channels of the classic one.
         shift (str): 'omni' | 'quad' | 'uni' (Fig. 5).
         scan (str): 'omni' | 'split' | '1d'.
@@ -29,8 +29,8 @@ class DiffRWKVIRS1(nn.Module):
         use_checkpoint (bool): Trade time for memory in training.
     """
 
-    def __init__(self, scale=4, in_channels=3, out_channels=3, dim=144, groups=4, blocks=6, head_dim=16, prior_dim=256,
-                 encoder_dim=48, upsampler='classic', up_dim=64, shift='omni', scan='omni', mixer='ttt', ffn='cab',
+    def __init__(self, scale=4, in_channels=3, out_channels=3, dim=128, groups=4, blocks=6, head_dim=16, prior_dim=256,
+                 encoder_dim=32, upsampler='classic', up_dim=48, shift='omni', scan='omni', mixer='ttt', ffn='cab',
                  use_checkpoint=False):
         super().__init__()
         block_options = dict(head_dim=head_dim, shift=shift, scan=scan, mixer=mixer, ffn=ffn)

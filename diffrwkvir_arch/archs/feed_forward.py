@@ -1,6 +1,6 @@
 """Feed-forward parts, the second half of a DSE block: channel attention (Fig. 7, Eq. 11) and Table 5's alternatives.
 
-All take and return (B, C, H, W). Widths are chosen so that each has about the 6 C^2 weights of the channel attention
+All take and return (B, C, H, W). Widths are chosen so that each has about the 4.5 C^2 weights of the channel attention
 block: what an ablation compares is the form, not the size.
 """
 import torch.nn.functional as F
@@ -21,9 +21,9 @@ class ChannelAttention(nn.Module):
 
 
 class ChannelAttentionBlock(nn.Sequential):
-    """CAB: 3x3 convolution to a third of the channels - GELU - 3x3 convolution - channel attention (Fig. 7)."""
+    """CAB: 3x3 convolution to a quarter of the channels - GELU - 3x3 convolution - channel attention (Fig. 7)."""
 
-    def __init__(self, dim, compress=3):
+    def __init__(self, dim, compress=4):
         super().__init__(
             nn.Conv2d(dim, dim // compress, 3, padding=1), nn.GELU(), nn.Conv2d(dim // compress, dim, 3, padding=1),
             ChannelAttention(dim))
@@ -33,7 +33,8 @@ class MLP(nn.Sequential):
     """Two linear maps on every pixel with an activation between (Table 5, 'MLP(ReLU)' and 'MLP(GELU)')."""
 
     def __init__(self, dim, activation):
-        super().__init__(nn.Conv2d(dim, 3 * dim, 1), activation, nn.Conv2d(3 * dim, dim, 1))
+        hidden = 9 * dim // 4
+        super().__init__(nn.Conv2d(dim, hidden, 1), activation, nn.Conv2d(hidden, dim, 1))
 
 
 class GatedMLP(nn.Module):
@@ -41,8 +42,9 @@ class GatedMLP(nn.Module):
 
     def __init__(self, dim):
         super().__init__()
-        self.enter = nn.Conv2d(dim, 4 * dim, 1)
-        self.leave = nn.Conv2d(2 * dim, dim, 1)
+        hidden = 3 * dim // 2
+        self.enter = nn.Conv2d(dim, 2 * hidden, 1)
+        self.leave = nn.Conv2d(hidden, dim, 1)
 
     def forward(self, x):
         value, gate = self.enter(x).chunk(2, dim=1)

@@ -4,12 +4,19 @@ from torch import nn
 
 
 class Denoiser(nn.Module):
-    """Residual MLP that predicts the clean prior from the noisy one, the step and the condition."""
+    """Residual MLP that predicts the clean prior from the noisy one, the step and the condition.
+
+    Args:
+        prior_dim (int): Width of the prior.
+        depth (int): Residual layers, each of two linear maps with 2 * prior_dim channels between.
+    """
 
     def __init__(self, prior_dim, depth):
         super().__init__()
         self.enter = nn.Linear(2 * prior_dim + 1, prior_dim)
-        self.layers = nn.ModuleList(nn.Linear(prior_dim, prior_dim) for _ in range(depth))
+        self.layers = nn.ModuleList(
+            nn.Sequential(nn.LeakyReLU(0.1), nn.Linear(prior_dim, 2 * prior_dim), nn.LeakyReLU(0.1),
+                          nn.Linear(2 * prior_dim, prior_dim)) for _ in range(depth))
         self.leave = nn.Linear(prior_dim, prior_dim)
         self.activation = nn.LeakyReLU(0.1)
 
@@ -17,7 +24,7 @@ class Denoiser(nn.Module):
         """noisy, condition (B, prior_dim); time in (0, 1] -> clean prior (B, prior_dim)."""
         x = self.enter(torch.cat([noisy, noisy.new_full((len(noisy), 1), time), condition], dim=1))
         for layer in self.layers:
-            x = x + layer(self.activation(x))
+            x = x + layer(x)
         return self.leave(self.activation(x))
 
 
@@ -34,7 +41,7 @@ class PriorDiffusion(nn.Module):
             batch and on every device.
     """
 
-    def __init__(self, prior_dim=256, steps=5, beta_start=0.1, beta_end=0.99, depth=3, seed=0):
+    def __init__(self, prior_dim=256, steps=5, beta_start=0.1, beta_end=0.99, depth=7, seed=0):
         super().__init__()
         if not 4 <= steps <= 20:
             raise ValueError(f'steps must be within 4..20, got {steps}')

@@ -1,4 +1,6 @@
 """CPEN, the compact prior extraction network: a small U-Net whose output is one vector, the IPR (Fig. 2 and 3)."""
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -6,6 +8,8 @@ from torch import nn
 from .dse_block import DSEBlock
 from .restorer import join_mask
 from .tokens import pad_to_multiple, standardize
+
+LEVELS = 3
 
 
 class ResidualBlock(nn.Module):
@@ -19,43 +23,50 @@ class ResidualBlock(nn.Module):
         return x + self.body(x)
 
 
+def build_level(dim, block_options):
+    """A residual and a DSE block, which no prior guides."""
+    options = dict(block_options or {})
+    if 'head_dim' in options:
+        options['head_dim'] = math.gcd(options['head_dim'], dim)
+    return nn.Sequential(ResidualBlock(dim), DSEBlock(dim, **options))
+
+
 class PriorEncoder(nn.Module):
     """Image or image pair -> image prior representation (IPR).
 
     LQ and GT meet on the grid of PixelUnshuffle(4)(GT), PixelUnshuffle(3) at x3: the LQ is unshuffled by what the
-    scale leaves of it. Two scales of residual and DSE blocks, encoder and decoder; the IPR is an MLP over the global
-    averages of both decoder scales ("encodes hierarchical features across scales").
+    scale leaves of it. Three scales, each with half the side of the one above, of a residual and a DSE block in encoder
+    and decoder; the IPR is an MLP over the global averages of all decoder scales ("encodes hierarchical features across
+    scales").
 
     Args:
         scale (int): 1, 2, 3 or 4, GT side over LQ side.
         in_channels (int): Channels of the LQ, with the mask where there is one: for inpainting 4, so that the encoder
             sees (4 + 3) * 16 = 112 channels in stage 1 and 64 in stage 2.
         gt_channels (int): Channels of the GT; 0 builds stage 2's encoder, which sees the LQ alone.
-        dim (int): Channels of the upper scale; the lower has twice as many.
+        dim (int): Channels of the uppermost scale; every lower one has twice as many as that above it.
         prior_dim (int): Width of the IPR.
-        block_options (dict): head_dim, shift, scan, mixer and ffn of DSEBlock.
+        block_options (dict): head_dim, shift, scan, mixer and ffn of DSEBlock; where head_dim does not divide the
+            channels of a scale, its heads have as many as divide both.
     """
 
     def __init__(self, scale, in_channels=3, gt_channels=0, dim=48, prior_dim=256, block_options=None):
         super().__init__()
-        block_options = block_options or {}
         self.scale, self.in_channels = scale, in_channels
         self.sees_gt = gt_channels > 0
         self.gt_unshuffle = 3 if scale == 3 else 4
         self.lq_unshuffle = self.gt_unshuffle // scale
         channels = in_channels * self.lq_unshuffle**2 + gt_channels * self.gt_unshuffle**2
         self.stem = nn.Conv2d(channels, dim, 3, padding=1)
-        self.encoder = self._stage(dim, block_options)
-        self.down = nn.Conv2d(dim, 2 * dim, 3, stride=2, padding=1)
-        self.bottom = self._stage(2 * dim, block_options)
-        self.up = nn.Conv2d(2 * dim, dim, 1)
-        self.decoder = self._stage(dim, block_options)
+        dims = [dim * 2**level for level in range(LEVELS)]
+        steps = list(zip(dims, dims[1:]))
+        self.encoders = nn.ModuleList(build_level(fine, block_options) for fine in dims[:-1])
+        self.downs = nn.ModuleList(nn.Conv2d(fine, coarse, 3, stride=2, padding=1) for fine, coarse in steps)
+        self.bottom = build_level(dims[-1], block_options)
+        self.ups = nn.ModuleList(nn.Conv2d(coarse, fine, 1) for fine, coarse in steps)
+        self.decoders = nn.ModuleList(build_level(fine, block_options) for fine in dims[:-1])
         self.to_prior = nn.Sequential(
-            nn.Linear(3 * dim, prior_dim), nn.LeakyReLU(0.1), nn.Linear(prior_dim, prior_dim))
-
-    @staticmethod
-    def _stage(dim, block_options):
-        return nn.Sequential(ResidualBlock(dim), DSEBlock(dim, **block_options))
+            nn.Linear(sum(dims), prior_dim), nn.LeakyReLU(0.1), nn.Linear(prior_dim, prior_dim))
 
     def forward(self, lq, gt=None, mask=None):
         """LQ and what the encoder was built for -> prior.
@@ -80,7 +91,13 @@ class PriorEncoder(nn.Module):
             gt = F.pixel_unshuffle(pad_to_multiple(gt, self.gt_unshuffle), self.gt_unshuffle)
             x = torch.cat([x, gt], dim=1)
         x = standardize(x).contiguous(memory_format=torch.channels_last)
-        fine = self.encoder(self.stem(x))
-        coarse = self.bottom(self.down(fine))
-        fine = self.decoder(fine + F.interpolate(self.up(coarse), size=fine.shape[-2:], mode='nearest'))
-        return self.to_prior(torch.cat([fine.mean((2, 3)), coarse.mean((2, 3))], dim=1))
+        x, skips = self.stem(x), []
+        for encoder, down in zip(self.encoders, self.downs):
+            skips.append(encoder(x))
+            x = down(skips[-1])
+        x = self.bottom(x)
+        averages = [x.mean((2, 3))]
+        for skip, up, decoder in reversed(list(zip(skips, self.ups, self.decoders))):
+            x = decoder(skip + F.interpolate(up(x), size=skip.shape[-2:], mode='nearest'))
+            averages.append(x.mean((2, 3)))
+        return self.to_prior(torch.cat(averages, dim=1))

@@ -89,8 +89,8 @@ class Restorer(nn.Module):
         block_options (dict): head_dim, shift, scan, mixer and ffn of DSEBlock.
     """
 
-    def __init__(self, scale, in_channels=3, out_channels=3, dim=144, groups=4, blocks=6, prior_dim=256,
-                 upsampler='classic', up_dim=64, use_checkpoint=False, block_options=None):
+    def __init__(self, scale, in_channels=3, out_channels=3, dim=128, groups=4, blocks=6, prior_dim=256,
+                 upsampler='classic', up_dim=48, use_checkpoint=False, block_options=None):
         super().__init__()
         if scale not in SCALES:
             raise ValueError(f'scale must be one of {SCALES}, got {scale}')

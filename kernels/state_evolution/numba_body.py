@@ -22,10 +22,11 @@ def forward(q, k, v, log_decay, step_size, initial_state, height, width, directi
     states = torch.empty(chunks if keep_states else 0, *rest, dtype=dtype)
     o = torch.empty(groups, batch, length, heads, v_dim, dtype=dtype)
 
-    arrays, strides = memory(dtype, q[None], k[None], v[None], log_decay[..., None], step_size[..., None])
+    decay = log_decay.to(dtype).exp()
+    arrays, strides = memory(dtype, q[None], k[None], v[None], decay[..., None], step_size[..., None])
     sizes = batch, length, heads, height, width, groups, chunk_size
-    kernel, _ = kernels(q_dim, v_dim)
-    run(kernel, groups * batch * heads, scans * q.numel() * v_dim,
+    (kernel, scratch), _ = kernels(q_dim, v_dim)
+    run(kernel, torch.empty(scratch(chunk_size), dtype=dtype), groups * batch * heads, scans * q.numel() * v_dim,
         *arrays, strides, *map(flat, (state, states, o)), sizes, np.array(directions))
     return sum_groups(o).to(v.dtype), state.mT.contiguous(), states
 
@@ -42,11 +43,14 @@ def backward(q, k, v, log_decay, step_size, states, height, width, directions, c
     d_q, d_k, d_v = (torch.empty(groups, batch, length, heads, dim, dtype=dtype) for dim in (q_dim, q_dim, v_dim))
     d_log_decay, d_step_size = (torch.empty(scans, batch, length, heads, dtype=dtype) for _ in range(2))
 
-    arrays, strides = memory(dtype, q[None], k[None], v[None], log_decay[..., None], step_size[..., None], d_o[None])
+    decay = log_decay.to(dtype).exp()
+    arrays, strides = memory(dtype, q[None], k[None], v[None], decay[..., None], step_size[..., None],
+                             d_o[None])
     sizes = batch, length, heads, height, width, groups, chunk_size
-    _, kernel = kernels(q_dim, v_dim)
-    run(kernel, groups * batch * heads, scans * q.numel() * v_dim, *arrays, strides,
-        *map(flat, (d_first, states, d_q, d_k, d_v, d_log_decay, d_step_size)), sizes, np.array(directions))
+    _, (kernel, scratch) = kernels(q_dim, v_dim)
+    run(kernel, torch.empty(scratch(chunk_size), dtype=dtype), groups * batch * heads, scans * q.numel() * v_dim,
+        *arrays, strides, *map(flat, (d_first, states, d_q, d_k, d_v, d_log_decay, d_step_size)), sizes,
+        np.array(directions))
     grads = *map(sum_groups, (d_q, d_k, d_v)), d_log_decay, d_step_size
     inputs = q, k, v, log_decay, step_size
     return *(grad.to(x.dtype) for x, grad in zip(inputs, grads)), d_first.mT.contiguous()
@@ -91,18 +95,19 @@ def memory(dtype, *tensors):
     return arrays, np.array(strides)
 
 
-def run(kernel, tasks, work, *args):
-    """Calls kernel(*args, start, stop) for all tasks, on as many threads as PyTorch uses."""
+def run(kernel, scratch, tasks, work, *args):
+    """Calls kernel(*args, memory like scratch, start, stop) for all tasks, on as many threads as PyTorch uses."""
     threads = min(torch.get_num_threads(), tasks) if work > WORTH_A_THREAD else 1
     if threads == 1:
-        kernel(*args, 0, tasks)
+        kernel(*args, flat(scratch), 0, tasks)
         return
     numbers, errors = iter(range(tasks)), []
 
     def share():
         try:
+            own = flat(torch.empty_like(scratch))
             for task in numbers:
-                kernel(*args, task, task + 1)
+                kernel(*args, own, task, task + 1)
         except BaseException as error:
             errors.append(error)
 

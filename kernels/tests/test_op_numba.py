@@ -22,7 +22,7 @@ from state_evolution import state_evolution
 from state_evolution.numba_kernels import kernels
 x = torch.ones(1, 5, 1, 4)
 state_evolution(x, x / 2, x, -x[..., 0], x[..., 0], backend='numba')
-forward, _ = kernels(4, 4)
+(forward, _), _ = kernels(4, 4)
 print(sum(forward.stats.cache_hits.values()), sum(forward.stats.cache_misses.values()))
 """
 
@@ -57,25 +57,26 @@ def test_scans_run_beside_each_other_only_where_heads_do_not_fill_the_threads(co
     assert numba_body.count_groups(scans, heads) == groups
 
 
-def test_as_many_threads_as_pytorch_has_share_the_tasks(every_thread):
-    def kernel(start, stop):
+def test_as_many_threads_as_pytorch_has_share_the_tasks_and_none_its_scratch_memory(every_thread):
+    def kernel(scratch, start, stop):
         meeting.wait(timeout=20)    # passes once three are here at a time
         done.extend(range(start, stop))
+        places.add(scratch.ctypes.data)
 
-
-    meeting, done = threading.Barrier(3), []
+    meeting, done, places = threading.Barrier(3), [], set()
     torch.set_num_threads(3)
-    numba_body.run(kernel, 6, 1)
+    numba_body.run(kernel, torch.empty(4), 6, 1)
     assert sorted(done) == list(range(6))
+    assert len(places) == 3
 
 
 def test_an_error_in_a_thread_is_not_lost(every_thread):
-    def kernel(start, stop):
+    def kernel(scratch, start, stop):
         raise MemoryError
 
     torch.set_num_threads(2)
     with pytest.raises(MemoryError):
-        numba_body.run(kernel, 2, 1)
+        numba_body.run(kernel, torch.empty(4), 2, 1)
 
 
 class Scans(Dataset):
