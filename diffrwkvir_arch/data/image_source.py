@@ -8,6 +8,7 @@ from torch.utils.data import Dataset
 from torchvision.transforms.functional import normalize
 
 from diffrwkvir_arch.data.image_file import decode_image, has_alpha
+from diffrwkvir_arch.data.pairing import list_images, list_keys, listed_names
 from diffrwkvir_arch.errors import InputError
 
 
@@ -48,6 +49,14 @@ class ImageSource(Dataset):
         """An option of this dataset, as error messages name it."""
         return f'{self.name}: {key}'
 
+    def list_names(self, side):
+        """The images of one side: the keys of an LMDB, what meta_info_file lists, or all of a folder, sorted."""
+        if self.is_lmdb:
+            return list_keys(self.roots[side], self.option(f'dataroot_{side}'))
+        if self.opt.get('meta_info_file'):
+            return listed_names(self.opt['meta_info_file'], self.option('meta_info_file'))
+        return list_images(self.roots[side], self.option(f'dataroot_{side}'))
+
     def path(self, side, name):
         """What `read` takes: the path of a file, or its LMDB key."""
         return name if self.is_lmdb else os.path.join(self.roots[side], name)
@@ -79,3 +88,15 @@ def to_tensor(image, opt):
     if opt.get('mean') is not None or opt.get('std') is not None:
         normalize(tensor, opt.get('mean') or [0.] * len(tensor), opt.get('std') or [1.] * len(tensor), inplace=True)
     return tensor
+
+
+def refuse_small(image, size, path):
+    """Raises InputError where an image (H, W, C) has no room for a training patch."""
+    if min(image.shape[:2]) < size:
+        raise InputError(f'{path}: {shown(image)} is smaller than a patch of gt_size {size}; lower gt_size or remove '
+                         'the image')
+
+
+def shown(image):
+    """An image's size as people write it, width first."""
+    return f'{image.shape[1]}x{image.shape[0]}'

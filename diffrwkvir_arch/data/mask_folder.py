@@ -6,7 +6,7 @@ import numpy as np
 from basicsr.utils import get_root_logger
 
 from diffrwkvir_arch.data.image_source import ImageSource
-from diffrwkvir_arch.data.pairing import list_images, list_keys, pair_names
+from diffrwkvir_arch.data.pairing import pair_names
 from diffrwkvir_arch.errors import InputError
 
 # Crops of masks in training before they are taken to hold no hole.
@@ -30,8 +30,7 @@ class MaskFolder(ImageSource):
         super().__init__({'name': opt.get('name', 'masks'),
                           'dataroot_mask': os.path.expanduser(opt['dataroot_mask'])}, ['mask'])
         self.template, self.inverted = opt.get('filename_tmpl') or '{}', bool(opt.get('invert_mask'))
-        list_names = list_keys if self.is_lmdb else list_images
-        self.names = list_names(self.roots['mask'], self.option('dataroot_mask'))
+        self.names = self.list_names('mask')
         self.told_of_grey = False
 
     def pair(self, image_names, must_use_all):

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from diffrwkvir_arch.data.checks import check_seed, is_number
 from diffrwkvir_arch.data.masks import border, box, boxes, centre, strokes
 from diffrwkvir_arch.errors import InputError, did_you_mean
 
@@ -81,8 +82,7 @@ class DrawnMasks:
                 raise InputError(f'{option}.size must be above 0 and below {limit}, got {size!r}')
         if max_area is not None and not (is_number(max_area) and 0 < max_area <= 1):
             raise InputError(f'{option}.max_area must be above 0 and at most 1, got {max_area!r}')
-        if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
-            raise InputError(f'{option}.seed must be a whole number of at least 0, got {seed!r}')
+        check_seed(f'{option}.seed', seed)
 
     def at_random(self, height, width):
         """A mask (H, W) for training; follows `random`, which workers and resumed runs seed."""
@@ -107,8 +107,3 @@ class DrawnMasks:
                 return mask
         raise InputError(f'{self.option}: {TRIES} masks of {name} for an image of {width}x{height} were empty or '
                          f'covered more than max_area {max_area}; raise max_area, or take a thinner preset')
-
-
-def is_number(value):
-    """Whether an option is a number; YAML's booleans are none."""
-    return isinstance(value, (int, float)) and not isinstance(value, bool)

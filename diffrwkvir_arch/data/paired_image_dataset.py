@@ -3,8 +3,8 @@ from basicsr.data.transforms import augment, paired_random_crop
 from basicsr.utils import rgb2ycbcr
 from basicsr.utils.registry import DATASET_REGISTRY
 
-from diffrwkvir_arch.data.image_source import ImageSource, to_tensor
-from diffrwkvir_arch.data.pairing import list_images, list_keys, listed_names, pair_names, refuse_unpaired
+from diffrwkvir_arch.data.image_source import ImageSource, refuse_small, shown, to_tensor
+from diffrwkvir_arch.data.pairing import list_images, list_keys, pair_names, refuse_unpaired
 from diffrwkvir_arch.errors import InputError
 from diffrwkvir_arch.registration import register_instead
 
@@ -34,15 +34,9 @@ class PairedImageDataset(ImageSource):
     def __init__(self, opt):
         super().__init__(opt, ['lq', 'gt'])
         self.scale = opt.get('scale') or 1
-        template = opt.get('filename_tmpl') or '{}'
-        if self.is_lmdb:
-            gt_names, lq_names = (list_keys(self.roots[side], self.option(f'dataroot_{side}')) for side in ('gt', 'lq'))
-            template = '{}'
-        else:
-            lq_names = list_images(self.roots['lq'], self.option('dataroot_lq'))
-            gt_names = (
-                listed_names(opt['meta_info_file'], self.option('meta_info_file'))
-                if opt.get('meta_info_file') else list_images(self.roots['gt'], self.option('dataroot_gt')))
+        template = '{}' if self.is_lmdb else opt.get('filename_tmpl') or '{}'
+        list_all = list_keys if self.is_lmdb else list_images
+        gt_names, lq_names = self.list_names('gt'), list_all(self.roots['lq'], self.option('dataroot_lq'))
         pairs, lq_left = pair_names(gt_names, lq_names, template, self.name)
         if opt.get('meta_info_file'):
             # The list chooses among the images of both folders.
@@ -57,9 +51,7 @@ class PairedImageDataset(ImageSource):
             self.check_sizes(lq, gt, lq_path, gt_path, spare=0)
             gt_size = self.opt.get('gt_size')
             if gt_size:
-                if min(gt.shape[:2]) < gt_size:
-                    raise InputError(f'{gt_path}: {shown(gt)} is smaller than a patch of gt_size {gt_size}; lower '
-                                     'gt_size or remove the image')
+                refuse_small(gt, gt_size, gt_path)
                 gt, lq = paired_random_crop(gt, lq, gt_size, self.scale, gt_path)
             gt, lq = augment([gt, lq], self.opt.get('use_hflip', False), self.opt.get('use_rot', False))
         else:
@@ -83,8 +75,3 @@ class PairedImageDataset(ImageSource):
 
     def __len__(self):
         return len(self.paths)
-
-
-def shown(image):
-    """An image's size as people write it, width first."""
-    return f'{image.shape[1]}x{image.shape[0]}'

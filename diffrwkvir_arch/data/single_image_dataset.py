@@ -3,7 +3,6 @@ from basicsr.utils import rgb2ycbcr
 from basicsr.utils.registry import DATASET_REGISTRY
 
 from diffrwkvir_arch.data.image_source import ImageSource, to_tensor
-from diffrwkvir_arch.data.pairing import list_images, list_keys, listed_names
 from diffrwkvir_arch.registration import register_instead
 
 
@@ -24,13 +23,7 @@ class SingleImageDataset(ImageSource):
 
     def __init__(self, opt):
         super().__init__(opt, ['lq'])
-        if self.is_lmdb:
-            names = list_keys(self.roots['lq'], self.option('dataroot_lq'))
-        elif opt.get('meta_info_file'):
-            names = listed_names(opt['meta_info_file'], self.option('meta_info_file'))
-        else:
-            names = list_images(self.roots['lq'], self.option('dataroot_lq'))
-        self.paths = [self.path('lq', name) for name in names]
+        self.paths = [self.path('lq', name) for name in self.list_names('lq')]
 
     def __getitem__(self, index):
         path = self.paths[index]

@@ -1,0 +1,79 @@
+"""Pairs for denoising, deblurring and the removal of JPEG artefacts, made of ground truth alone while it is read."""
+from basicsr.data.transforms import paired_random_crop
+from basicsr.utils.registry import DATASET_REGISTRY
+
+from diffrwkvir_arch.data.checks import check_seed
+from diffrwkvir_arch.data.degradations import build_degradations, drawn_for
+from diffrwkvir_arch.data.image_list import ImageList
+from diffrwkvir_arch.data.image_source import to_tensor
+from diffrwkvir_arch.errors import InputError
+
+# Pixels by which a patch is larger while it is degraded, where the image has them: cropped afterwards, JPEG's blocks of
+# 8x8 lie anywhere in it, as in photographs that were cropped.
+SPARE = 8
+
+
+@DATASET_REGISTRY.register()
+class DegradationDataset(ImageList):
+    """Images of a folder, a list or an LMDB, in the order of their names, each with its degraded copy.
+
+    In training a random patch, flipped and turned, degraded anew each time. In validation and testing whole images;
+    what is drawn at random follows from seed and the file's stem, so that every run and every method gets the same LQ.
+
+    Args:
+        opt (dict):
+            dataroot_gt (str): Folder of whole images, or LMDB.
+            degradation (dict | list of dict): {type: gaussian_noise, sigma}, {type: blur, sigma, kernel, kernel_size},
+                {type: jpeg, quality}, as degradations.py has them, or several in their order. A pair such as
+                sigma: [0, 50] is a range that each image gets its own value of.
+            seed (int): Of validation and testing; training follows manual_seed. Default: 0.
+            meta_info_file (str): Names of images, one a line, may be in folders; without it every image of the folder.
+            io_backend (dict): {type: disk} or {type: lmdb}; by default the latter for folders named NAME.lmdb.
+            phase (str): 'train', 'val' or 'test'.
+            gt_size (int): Side of a training patch; without it whole images.
+            use_hflip, use_rot (bool): Augmentation. Default: False.
+
+    Items: lq and gt, (3, H, W) RGB float32, GT in [0, 1], LQ beyond it where noise was added; lq_path and gt_path, both
+    that of the GT.
+    """
+
+    known_options = {'degradation', 'seed'}
+
+    def __init__(self, opt):
+        super().__init__(opt, 'gt')
+        self.degradations = build_degradations(self.option('degradation'), opt['degradation'])
+        self.seed = opt.get('seed') or 0
+
+    @classmethod
+    def check_options(cls, path, opt):
+        super().check_options(path, opt)
+        for key in ('dataroot_lq', 'filename_tmpl'):
+            if opt.get(key) is not None:
+                raise InputError(f'{path}: DegradationDataset has no option {key}: it makes its LQ of dataroot_gt; for '
+                                 'pairs of images use type PairedImageDataset')
+        if not opt.get('dataroot_gt'):
+            raise InputError(f'{path}: DegradationDataset needs dataroot_gt, whole images')
+        if opt.get('degradation') is None:
+            raise InputError(f'{path}: DegradationDataset needs degradation, such as degradation: {{type: '
+                             'gaussian_noise, sigma: 25}')
+        build_degradations(f'{path}.degradation', opt['degradation'])
+        check_seed(f'{path}.seed', opt.get('seed') or 0)
+
+    def __getitem__(self, index):
+        path = self.paths[index]
+        gt = self.read(path, 'gt')
+        if self.is_train:
+            gt = self.patch(gt, path, SPARE)
+            lq = self.degrade(gt)
+            if self.opt.get('gt_size'):
+                gt, lq = paired_random_crop(gt, lq, self.opt['gt_size'], 1, path)
+        else:
+            with drawn_for(self.stem(path), self.seed):
+                lq = self.degrade(gt)
+        return {'lq': to_tensor(lq, {}), 'gt': to_tensor(gt, {}), 'lq_path': path, 'gt_path': path}
+
+    def degrade(self, image):
+        """(H, W, 3) -> the same, degraded."""
+        for degradation in self.degradations:
+            image = degradation(image)
+        return image
