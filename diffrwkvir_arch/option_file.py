@@ -67,6 +67,8 @@ def check_options(opt, warn):
     # What a model wants to refuse before anything is written; what it asks for may take longer than finding the data.
     if hasattr(model, 'check_options'):
         model.check_options(opt)
+    if opt['is_train']:
+        check_losses(opt['train'])
     check_places(opt)
 
 
@@ -103,7 +105,8 @@ def check_section(opt, path, model, warn):
     require(section, path, [])
     known = KNOWN[path] | declared(model, path)
     for key in section:
-        if path == '' and key.startswith('network_'):
+        # A third party's model may put a network's name together.
+        if path == '' and key.startswith('network_') and not is_own(model):
             continue
         if path == 'path' and re.match('(pretrain_network|param_key|strict_load)_', key):
             network = re.sub('^(pretrain_network|param_key|strict_load)', 'network', key)
@@ -183,6 +186,15 @@ def check_places(opt):
                 continue  # an LMDB brings its own list
             if isinstance(place, str) and not os.path.exists(os.path.expanduser(place)):
                 raise InputError(f'datasets.{phase}.{key}: {place} does not exist{missing_place_hint(key, place)}')
+
+
+def check_losses(train):
+    """What a loss wants to refuse before anything is written, such as weights of its own that are not there."""
+    for key, section in train.items():
+        if key.endswith('_opt') and isinstance(section, dict) and section.get('type') in registries()['loss']:
+            loss = look_up('loss', section['type'], f'train.{key}.type')
+            if hasattr(loss, 'check_options'):
+                loss.check_options(f'train.{key}', section)
 
 
 def missing_place_hint(key, place):

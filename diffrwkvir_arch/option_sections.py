@@ -141,6 +141,8 @@ def check_training(opt, model, own, warn):
         require(opt, '', ['network_g'])
         require(train, 'train', ['optim_g', 'scheduler'])
     for key, section in train.items():
+        if own and section is not None and (key.endswith('_opt') or key.startswith('optim_')):
+            require(section, f'train.{key}', ['type'])
         if not (isinstance(section, dict) and 'type' in section):
             continue
         if key.endswith('_opt') and (own or section['type'] in registries()['loss']):

@@ -9,11 +9,13 @@ import numpy as np
 import pytest
 import torch
 import torchvision
+from backbones import TORCHVISION, save_backbone
 from basicsr.metrics import calculate_metric, calculate_niqe, calculate_psnr, calculate_ssim
 from skimage.metrics import structural_similarity
 
+from diffrwkvir_arch.lpips_network import BACKBONES, build_lpips
 from diffrwkvir_arch.metrics import set_metrics
-from diffrwkvir_arch.metrics.lpips_metric import BACKBONES, build_lpips
+from diffrwkvir_arch.metrics.lpips_metric import network_on
 from diffrwkvir_arch.metrics.protocols import protocol_metrics
 from diffrwkvir_arch.metrics.set_metrics import InceptionDistances, frechet_distance, kernel_distance
 from diffrwkvir_arch.metrics.tables import csv_table, latex_table, markdown_table
@@ -21,7 +23,6 @@ from diffrwkvir_arch.option_sections import check_metric
 from diffrwkvir_arch.toolbox.images import needs_gt
 
 WITH_GT = ('rmse', 'sam', 'lpips', 'hole_psnr', 'hole_ssim')
-TORCHVISION = {'alex': 'alexnet', 'vgg': 'vgg16', 'squeeze': 'squeezenet1_1'}
 
 
 def noise(*shape, seed=0):
@@ -39,12 +40,9 @@ def measure(name, img, img2=None, mask=None, **options):
 
 @pytest.fixture(scope='module')
 def backbones(tmp_path_factory):
-    """Random weights, saved as torchvision's are but for the large classifier, which is not read; net -> path."""
+    """Random weights of every backbone; net -> path."""
     folder = tmp_path_factory.mktemp('backbones')
-    for net, name in TORCHVISION.items():
-        features = getattr(torchvision.models, name)(weights=None).features.state_dict()
-        torch.save({f'features.{key}': value for key, value in features.items()}, folder / f'{net}.pth')
-    return {net: str(folder / f'{net}.pth') for net in TORCHVISION}
+    return {net: save_backbone(net, folder / f'{net}.pth') for net in TORCHVISION}
 
 
 @pytest.mark.parametrize('name', [*WITH_GT, 'niqe'])
@@ -143,10 +141,10 @@ def test_lpips_is_what_the_package_computes_from_rgb_with_a_network_that_is_buil
     a, b = noise(40, 52, 3), noise(40, 52, 3, seed=1)
     rgb = [torch.tensor(image[..., ::-1].transpose(2, 0, 1)[None] / 127.5 - 1).float() for image in (a, b)]
     options, random_numbers = {'net': net, 'weights': backbones[net]}, torch.get_rng_state()
-    build_lpips.cache_clear()
+    network_on.cache_clear()
     assert measure('lpips', a, b, **options) == pytest.approx(package(*rgb).item(), rel=1e-5)
     assert measure('lpips', a, a, **options) == 0
-    assert build_lpips.cache_info().misses == 1
+    assert network_on.cache_info().misses == 1
     # Training's own random numbers go on as if nothing had been measured.
     assert torch.equal(torch.get_rng_state(), random_numbers)
 
@@ -158,7 +156,7 @@ def test_lpips_takes_every_size_that_its_backbone_can_and_says_so_of_smaller_one
     with pytest.warns(UserWarning, match=f'{net} needs {side}'):
         assert math.isnan(measure('lpips', noise(side - 1, 90, 3), noise(side - 1, 90, 3), **options))
     with pytest.raises(RuntimeError, match='too small'):
-        build_lpips(net, backbones[net], torch.device('cpu'))(*[torch.zeros(1, 3, side - 1, 90)] * 2)
+        build_lpips(net, backbones[net])(*[torch.zeros(1, 3, side - 1, 90)] * 2)
 
 
 def test_lpips_finds_its_backbone_in_torch_hubs_cache_or_says_what_to_put_there(backbones, monkeypatch, tmp_path):

@@ -100,8 +100,9 @@ def test_a_value_that_cannot_work_is_refused_with_its_option(options, path, valu
 
 
 @pytest.mark.parametrize('path', [
-    'name', 'model_type', 'datasets', 'train', 'train.total_iter', 'train.optim_g', 'train.scheduler', 'network_g',
-    'network_g.type', 'datasets.train.type', 'datasets.train.batch_size_per_gpu', 'val.metrics.psnr.crop_border'
+    'name', 'model_type', 'datasets', 'train', 'train.total_iter', 'train.optim_g', 'train.optim_g.type',
+    'train.scheduler', 'train.pixel_opt.type', 'network_g', 'network_g.type', 'datasets.train.type',
+    'datasets.train.batch_size_per_gpu', 'val.metrics.psnr.crop_border'
 ])
 def test_a_missing_option_is_named(options, path):
     *sections, key = path.split('.')

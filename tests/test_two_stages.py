@@ -13,6 +13,7 @@ from basicsr.utils.registry import ARCH_REGISTRY
 from diffrwkvir_arch import cli
 from diffrwkvir_arch.errors import InputError
 from diffrwkvir_arch.tools.pairs import write_pairs
+from train_two_steps import two_steps
 
 NETWORK = dict(scale=4, dim=16, groups=1, blocks=1, head_dim=4, prior_dim=16, encoder_dim=8, upsampler='direct')
 
@@ -257,13 +258,21 @@ def test_a_network_that_pads_inside_sees_the_image_as_it_is(root):
     assert seen == [(1, 3, 5, 7)] and model.output.shape == (1, 3, 20, 28)
 
 
+def sgd_options(root):
+    return options(2, root, ema_decay=0, optim_g={'type': 'SGD', 'lr': 0.1})
+
+
+def train_in_two_processes(module, path):
+    """The weights that two processes leave after two steps; see train_two_steps.py."""
+    script = Path(__file__).parent / 'train_two_steps.py'
+    subprocess.run([sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc_per_node=2', str(script),
+                    str(path), module], check=True, capture_output=True)
+    return torch.load(path)
+
+
 def test_two_processes_train_as_one_does(root, tmp_path):
     """Half the batch each, gradients averaged: the weights after two steps are those of one process."""
-    script = Path(__file__).parent / 'train_two_steps.py'
-    for workers in (1, 2):
-        subprocess.run([sys.executable, '-m', 'torch.distributed.run', '--standalone', f'--nproc_per_node={workers}',
-                        str(script), str(tmp_path / f'{workers}.pth')], check=True, capture_output=True, cwd=root)
-    one, two = (torch.load(tmp_path / f'{workers}.pth') for workers in (1, 2))
+    one, two = two_steps(sgd_options(root))['net_g'], train_in_two_processes(__name__, tmp_path / 'two.pth')['net_g']
     start = weights(root, 1, 'params_ema')
     moved = 0
     for key in one:

@@ -1,6 +1,11 @@
-"""Run by torchrun from a test: two SGD steps of stage 2 on a fixed batch of four that the processes share out."""
+"""Two steps of a model on a fixed batch of four, which processes share out; torchrun starts this file from a test.
+
+    train_two_steps.py WEIGHTS.pth MODULE    with the options that sgd_options of the test module returns
+"""
+import importlib
 import sys
 from pathlib import Path
+from unittest import mock
 
 import diffrwkvir_arch  # noqa: F401
 import torch
@@ -8,23 +13,29 @@ from basicsr.models import build_model
 from basicsr.utils.dist_util import get_dist_info, init_dist
 
 sys.path.insert(0, str(Path(__file__).parent))
-from test_two_stages import options  # noqa: E402
 
-init_dist('pytorch')
-rank, world_size = get_dist_info()
-opt = options(2, Path.cwd(), ema_decay=0, optim_g={'type': 'SGD', 'lr': 0.1})
-opt |= {'is_train': True, 'dist': True, 'rank': rank, 'world_size': world_size}
-opt['path'] |= {'models': 'unused', 'training_states': 'unused'}
-torch.manual_seed(0)
-model = build_model(opt)
-# Every process draws the same start noise for an image, whatever else it has in its batch.
-noise = torch.Generator().manual_seed(1)
-lq, gt = torch.rand(4, 3, 8, 8, generator=noise), torch.rand(4, 3, 32, 32, generator=noise)
-share = slice(rank, None, world_size)
-torch.randn_like = torch.zeros_like
-for step in (1, 2):
-    model.feed_data({'lq': lq[share], 'gt': gt[share]})
-    model.optimize_parameters(step)
-if rank == 0:
-    torch.save(model.get_bare_model(model.net_g).state_dict(), sys.argv[1])
-torch.distributed.destroy_process_group()
+
+def two_steps(opt, rank=0, world_size=1):
+    """The weights of every network of a model after two steps; -> dict of state dicts."""
+    opt = {**opt, 'is_train': True, 'dist': world_size > 1, 'rank': rank, 'world_size': world_size}
+    opt['path'] = {**opt['path'], 'models': 'unused', 'training_states': 'unused'}
+    torch.manual_seed(0)
+    model = build_model(opt)
+    # Every process draws the same start noise for an image, whatever else it has in its batch.
+    noise = torch.Generator().manual_seed(1)
+    lq, gt = torch.rand(4, 3, 8, 8, generator=noise), torch.rand(4, 3, 32, 32, generator=noise)
+    share = slice(rank, None, world_size)
+    with mock.patch('torch.randn_like', torch.zeros_like):
+        for step in (1, 2):
+            model.feed_data({'lq': lq[share], 'gt': gt[share]})
+            model.optimize_parameters(step)
+    return {label: model.get_bare_model(net).state_dict() for label, net in vars(model).items()
+            if label in ('net_g', 'net_d')}
+
+
+if __name__ == '__main__':
+    init_dist('pytorch')
+    weights = two_steps(importlib.import_module(sys.argv[2]).sgd_options(Path.cwd()), *get_dist_info())
+    if get_dist_info()[0] == 0:
+        torch.save(weights, sys.argv[1])
+    torch.distributed.destroy_process_group()

@@ -1,22 +1,14 @@
-"""LPIPS (Zhang et al. 2018), version 0.1 of the authors' package, as a metric of BasicSR that needs no download."""
+"""LPIPS (Zhang et al. 2018) as a metric of BasicSR that needs no download."""
 import functools
-import warnings
 
 import numpy as np
 import torch
 from basicsr.utils.registry import METRIC_REGISTRY
 
-from diffrwkvir_arch.errors import InputError
+from diffrwkvir_arch.lpips_network import build_lpips, find_backbone
+from diffrwkvir_arch.pretrained import choose_device
 
 from .contract import Unmeasurable, basicsr_metric, prepare_pair
-from .pretrained import choose_device, find_weights, load_weights
-
-# Of each backbone: torchvision's ImageNet weights, and the smallest side that its poolings leave something of.
-BACKBONES = {
-    'alex': ('https://download.pytorch.org/models/alexnet-owt-7be5be79.pth', 31),
-    'vgg': ('https://download.pytorch.org/models/vgg16-397923af.pth', 16),
-    'squeeze': ('https://download.pytorch.org/models/squeezenet1_1-b8a52dc0.pth', 17),
-}
 
 
 @METRIC_REGISTRY.register()
@@ -44,45 +36,20 @@ def calculate_lpips(img, img2, crop_border, net='alex', input_order='HWC', weigh
     Raises:
         InputError: Not two such images of one shape, another net, or no weights where they should be.
     """
-    if net not in BACKBONES:
-        raise InputError(f'net must be one of {", ".join(BACKBONES)}, got {net!r}')
-    url, smallest = BACKBONES[net]
     pair = prepare_pair(img, img2, crop_border, input_order)
+    device = choose_device(device)
+    path, smallest = find_backbone(net, weights)
     height, width = pair[0].shape[:2]
     if min(height, width) < smallest:
         raise Unmeasurable(f'{height}x{width} pixels inside the border; {net} needs {smallest} on each side')
-    device = choose_device(device)
-    distance = build_lpips(net, find_weights(url, weights), device)
     with torch.no_grad():
-        return distance(*(_to_tensor(image, device) for image in pair)).item()
+        return network_on(net, path, device)(*(_to_tensor(image, device) for image in pair)).item()
 
 
 @functools.lru_cache(maxsize=None)
-def build_lpips(net, path, device):
-    """The package's network, built once for each net, file of weights and device.
-
-    Args:
-        net (str): 'alex', 'vgg' or 'squeeze'.
-        path (Path): State dict of torchvision's network, whole or its `features` alone.
-        device (torch.device): Where it computes.
-
-    Raises:
-        InputError: The file is no such state dict.
-    """
-    import lpips  # Takes a second to import, and most runs measure no LPIPS.
-    state = load_weights(path)
-    # Built with random numbers, because the package can only download the trained ones; training's own stay untouched.
-    with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
-        warnings.simplefilter('ignore')
-        model = lpips.LPIPS(net=net, pnet_rand=True, verbose=False)
-    # The package's `slice2.3.weight` is torchvision's `features.3.weight`.
-    names = {name: 'features.' + name.partition('.')[2] for name in model.net.state_dict()}
-    try:
-        model.net.load_state_dict({name: state[source] for name, source in names.items()})
-    except (KeyError, RuntimeError) as error:
-        raise InputError(f'{path} does not hold the weights of torchvision\'s network for net={net}: '
-                         f'{str(error).splitlines()[0]}') from error
-    return model.to(device)
+def network_on(net, path, device):
+    """The network of LPIPS, built once for each net, file of weights and device."""
+    return build_lpips(net, path).to(device)
 
 
 def _to_tensor(image, device):

@@ -9,9 +9,9 @@ import numpy as np
 import torch
 
 from diffrwkvir_arch.errors import InputError
+from diffrwkvir_arch.pretrained import choose_device, find_weights, load_weights
 
 from .contract import prepare_pair
-from .pretrained import choose_device, find_weights, load_weights
 
 INCEPTION_URL = ('https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/'
                  'weights-inception-2015-12-05-6726825d.pth')

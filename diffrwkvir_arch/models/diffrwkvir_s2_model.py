@@ -18,8 +18,8 @@ class DiffRWKVIRS2Model(RestorationModel):
 
     path.pretrain_network_s1 alone hands stage 1 over: its encoder becomes the teacher, frozen, in eval mode and outside
     net_g; its restorer is where net_g's restorer starts. The stage-1 network is built from the options of network_g.
-    param_key_s1 chooses its weights ('params_ema', or 'params' where there is no EMA). At test time neither stage 1 nor a
-    GT is needed.
+    param_key_s1 chooses its weights ('params_ema', or 'params' where there is no EMA). At test time neither stage 1 nor
+    a GT is needed.
     """
 
     known_options = {
@@ -32,18 +32,9 @@ class DiffRWKVIRS2Model(RestorationModel):
         """Refuses to train without stage 1's checkpoint, before anything is written."""
         if not opt['is_train']:
             return
-        path = opt['path'].get('pretrain_network_s1')
-        if path is None:
-            raise InputError('path.pretrain_network_s1 is missing: stage 2 starts from the checkpoint of stage 1, '
-                             'experiments/NAME/models/net_g_latest.pth')
-        if not Path(path).is_file():
-            # experiments/NAME/models/net_g_latest.pth, where NAME is also the option file's.
-            parents = Path(path).parents
-            name = parents[1].name if len(parents) > 2 else 'NAME'
-            raise InputError(f'path.pretrain_network_s1: {path} does not exist; stage 1 makes it: '
-                             f'basicsr train -opt options/{name}.yml')
+        require_checkpoint(opt, 'pretrain_network_s1', 'stage 1')
         if not opt['train'].get('kd_opt'):
-            raise InputError('train.kd_opt is missing: stage 2 learns its prior from the teacher, '
+            raise InputError('train.kd_opt is missing: the prior is learnt from the teacher, '
                              'kd_opt: {type: KDL1Loss, loss_weight: 1.0}')
 
     def init_training_settings(self):
@@ -74,3 +65,23 @@ class DiffRWKVIRS2Model(RestorationModel):
         losses = self.image_losses()
         losses['l_kd'] = self.cri_kd(prior.float(), target.float())
         return losses
+
+
+def require_checkpoint(opt, key, stage):
+    """Raises InputError where path.{key} names no file; the message says which command makes it.
+
+    Args:
+        opt (dict): The options.
+        key (str): Such as 'pretrain_network_s1'.
+        stage (str): What makes the checkpoint, such as 'stage 1'.
+    """
+    path = opt['path'].get(key)
+    if path is None:
+        raise InputError(f'path.{key} is missing: {opt["model_type"]} starts from the checkpoint of {stage}, '
+                         'experiments/NAME/models/net_g_latest.pth')
+    if not Path(path).expanduser().is_file():
+        # experiments/NAME/models/net_g_latest.pth, where NAME is also the option file's.
+        parents = Path(path).parents
+        name = parents[1].name if len(parents) > 2 else 'NAME'
+        raise InputError(f'path.{key}: {path} does not exist; {stage} makes it: '
+                         f'basicsr train -opt options/{name}.yml')

@@ -24,6 +24,7 @@ class RestorationModel(SRModel):
 
     Inpaints where the dataset has masks: hands them to the network and to metrics of the hole, and trains with the
     pixel loss averaged over all pixels, those of holes weighted by train.hole_weight and others by train.known_weight.
+    The pixel loss sees the network's own output, the perceptual loss the composite, whose known pixels are the LQ's.
     """
 
     known_options = {'train': {'clip_grad_norm', 'amp', 'hole_weight', 'known_weight'}}
@@ -69,8 +70,13 @@ class RestorationModel(SRModel):
         self.output = self.restore(self.net_g, composite=False)
         return self.image_losses()
 
+    def composite(self):
+        """self.output in float32; of an inpainted image what users get, with the known pixels of the LQ."""
+        output = self.output.float()
+        return output if self.mask is None else torch.where(self.mask > 0.5, output, self.lq)
+
     def image_losses(self):
-        """Pixel and perceptual losses between self.output and self.gt."""
+        """Pixel loss between self.output and self.gt, perceptual loss between the composite and self.gt."""
         losses = OrderedDict()
         output = self.output.float()
         if self.cri_pix and self.mask is None:
@@ -79,27 +85,36 @@ class RestorationModel(SRModel):
             weight = self.known_weight + (self.hole_weight - self.known_weight) * self.mask
             losses['l_pix'] = self.cri_pix(output, self.gt, weight=weight)
         if self.cri_perceptual:
-            perceptual, style = self.cri_perceptual(output, self.gt)
+            perceptual, style = self.cri_perceptual(self.composite(), self.gt)
             if perceptual is not None:
                 losses['l_percep'] = perceptual
             if style is not None:
                 losses['l_style'] = style
         return losses
 
+    def autocast(self):
+        """The context in which networks run in training, by train.amp."""
+        return torch.autocast(self.device.type, self.amp_dtype, enabled=self.amp_dtype is not None)
+
     def optimize_parameters(self, current_iter):
-        self.optimizer_g.zero_grad()
-        with torch.autocast(self.device.type, self.amp_dtype, enabled=self.amp_dtype is not None):
+        with self.autocast():
             losses = self.compute_losses()
-        sum(losses.values()).backward()
-        # The norm is what tells a bad gradient before it reaches the weights.
-        norm = torch.nn.utils.clip_grad_norm_(self.net_g.parameters(), self.max_grad_norm)
-        self.refuse_non_finite({**losses, 'gradient norm': norm}, current_iter)
-        self.optimizer_g.step()
+        self.step('g', losses, current_iter)
         self.log_dict = self.reduce_loss_dict(losses)
         if self.ema_decay > 0:
             self.model_ema(decay=self.ema_decay)
 
-    def refuse_non_finite(self, values, current_iter):
+    def step(self, label, losses, current_iter):
+        """One step of net_{label} down the sum of its losses; none where a loss or the gradient is not finite."""
+        net, optimizer = getattr(self, f'net_{label}'), getattr(self, f'optimizer_{label}')
+        optimizer.zero_grad()
+        sum(losses.values()).backward()
+        # The norm is what tells a bad gradient before it reaches the weights.
+        norm = torch.nn.utils.clip_grad_norm_(net.parameters(), self.max_grad_norm)
+        self.refuse_non_finite({**losses, 'gradient norm': norm}, label, current_iter)
+        optimizer.step()
+
+    def refuse_non_finite(self, values, label, current_iter):
         # Asked once for all: every answer waits for the device.
         if torch.isfinite(torch.stack([value.detach() for value in values.values()])).all():
             return
@@ -107,8 +122,9 @@ class RestorationModel(SRModel):
             if not torch.isfinite(value):
                 raise InputError(
                     f'{name} is {value.item()} at iteration {current_iter}; training stops before the weights are '
-                    f'spoilt. The last good checkpoint is in {self.opt["path"]["models"]}: lower train.optim_g.lr or '
-                    'set train.clip_grad_norm (1.0, say), look at the images, and go on with --auto_resume')
+                    f'spoilt. The last good checkpoint is in {self.opt["path"]["models"]}: lower '
+                    f'train.optim_{label}.lr or set train.clip_grad_norm (1.0, say), look at the images, and go on '
+                    'with --auto_resume')
 
     def test(self):
         """Restores self.lq with the EMA weights where there are any; never through a DDP wrapper."""

@@ -1,4 +1,4 @@
-"""Weights of the networks behind LPIPS, FID and KID: read from files, never downloaded while a model is validated."""
+"""Weights of the networks behind LPIPS, FID and KID: read from files, never downloaded while a model is trained."""
 import pickle
 import zipfile
 from pathlib import Path
