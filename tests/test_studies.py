@@ -52,7 +52,7 @@ def study(tmp_path, monkeypatch):
     def call(name='out', *flags):
         flags = flags or ('--iterations', '4', '--seeds', '0', '--budgets', 'iterations')
         return equal_budget.main(['--data', str(tmp_path / 'photographs'), '--sets', f'ours={tmp_path / "held_out"}',
-                                  '--any-size', '--out', str(tmp_path / name), *flags])
+                                  '--any-size', '--stage1-share', '0.6', '--out', str(tmp_path / name), *flags])
 
     call.folder = tmp_path
     return call

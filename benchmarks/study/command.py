@@ -54,7 +54,7 @@ def arguments(description, known, budgets, out):
                         + ' (default: %(default)s); gpu needs a CUDA device')
     parser.add_argument('--iterations', type=int, help='of each run (default: as many as fit into --hours)')
     parser.add_argument('--hours', type=float, help='for the whole study (default: that of --scale)')
-    parser.add_argument('--stage1-share', type=float, default=0.6,
+    parser.add_argument('--stage1-share', type=float, default=0.3,
                         help='part of the budget that goes to the first of two stages (default: %(default)s)')
     parser.add_argument('--learning-rate', type=float, default=1e-3, help='of every method (default: %(default)s)')
     parser.add_argument('--threads', type=int, help="PyTorch's on the CPU")

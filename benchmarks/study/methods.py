@@ -31,7 +31,7 @@ def two_stages(name, network_g, second, kd_weight):
          'kd_opt': {'type': 'KDL1Loss', 'loss_weight': kd_weight}}]
 
 
-DIFFRWKVIR = dict(scale=SCALE, dim=32, groups=2, blocks=4, head_dim=16, prior_dim=64, encoder_dim=16,
+DIFFRWKVIR = dict(scale=SCALE, dim=32, groups=2, blocks=4, head_dim=16, prior_dim=48, encoder_dim=8,
                   upsampler='direct')
 DIFFRWKVIR_SECOND = dict(steps=5)
 DIFFRWKVIR_KD = 0.1

@@ -6,6 +6,8 @@ block: what an ablation compares is the form, not the size.
 import torch.nn.functional as F
 from torch import nn
 
+from .initialisation import begin_small
+
 
 class ChannelAttention(nn.Module):
     """F * sigmoid(W2 ReLU(W1 GlobalAveragePooling(F))), Eq. 11."""
@@ -15,6 +17,8 @@ class ChannelAttention(nn.Module):
         hidden = max(dim // squeeze, 4)
         self.excite = nn.Sequential(
             nn.Conv2d(dim, hidden, 1), nn.ReLU(), nn.Conv2d(hidden, dim, 1), nn.Sigmoid())
+        # Averages are small at first; below zero for all of the few units, no gradient would reach them.
+        nn.init.constant_(self.excite[0].bias, 0.1)
 
     def forward(self, x):
         return x * self.excite(x.mean((2, 3), keepdim=True))
@@ -25,8 +29,8 @@ class ChannelAttentionBlock(nn.Sequential):
 
     def __init__(self, dim, compress=4):
         super().__init__(
-            nn.Conv2d(dim, dim // compress, 3, padding=1), nn.GELU(), nn.Conv2d(dim // compress, dim, 3, padding=1),
-            ChannelAttention(dim))
+            nn.Conv2d(dim, dim // compress, 3, padding=1), nn.GELU(),
+            begin_small(nn.Conv2d(dim // compress, dim, 3, padding=1)), ChannelAttention(dim))
 
 
 class MLP(nn.Sequential):
@@ -34,7 +38,7 @@ class MLP(nn.Sequential):
 
     def __init__(self, dim, activation):
         hidden = 9 * dim // 4
-        super().__init__(nn.Conv2d(dim, hidden, 1), activation, nn.Conv2d(hidden, dim, 1))
+        super().__init__(nn.Conv2d(dim, hidden, 1), activation, begin_small(nn.Conv2d(hidden, dim, 1)))
 
 
 class GatedMLP(nn.Module):
@@ -44,7 +48,7 @@ class GatedMLP(nn.Module):
         super().__init__()
         hidden = 3 * dim // 2
         self.enter = nn.Conv2d(dim, 2 * hidden, 1)
-        self.leave = nn.Conv2d(hidden, dim, 1)
+        self.leave = begin_small(nn.Conv2d(hidden, dim, 1))
 
     def forward(self, x):
         value, gate = self.enter(x).chunk(2, dim=1)

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from state_evolution import DIRECTIONS, state_evolution_2d
 from torch import nn
 
+from .initialisation import begin_small
 from .token_shift import SHIFTS
 from .tokens import to_image, to_tokens
 
@@ -60,7 +61,7 @@ class StateEvolutionBlock(nn.Module):
         self.decay_lora = LoRA(dim, self.heads, rank)
         self.step_lora = LoRA(dim, self.heads, rank)
         self.norm = nn.LayerNorm(dim)
-        self.project = nn.Conv2d(dim, dim, 1)
+        self.project = begin_small(nn.Conv2d(dim, dim, 1))
 
     def streams(self, x):
         """(B, C, H, W) -> q, k, v (B, L, heads, head_dim), log_decay <= 0 and step size in [0, 1] (B, L, heads)."""
@@ -100,7 +101,7 @@ class Attention(nn.Module):
         super().__init__()
         self.heads = dim // head_dim
         self.qkv = nn.Conv2d(dim, 3 * dim, 1, bias=False)
-        self.project = nn.Conv2d(dim, dim, 1)
+        self.project = begin_small(nn.Conv2d(dim, dim, 1))
 
     def forward(self, x):
         height, width = x.shape[-2:]
@@ -113,7 +114,7 @@ class ConvMixer(nn.Sequential):
     """The two 3x3 convolutions of a residual block (Table 5, 'ResNet')."""
 
     def __init__(self, dim):
-        super().__init__(nn.Conv2d(dim, dim, 3, padding=1), nn.ReLU(), nn.Conv2d(dim, dim, 3, padding=1))
+        super().__init__(nn.Conv2d(dim, dim, 3, padding=1), nn.ReLU(), begin_small(nn.Conv2d(dim, dim, 3, padding=1)))
 
 
 def build_mixer(mixer, dim, head_dim, shift, scan):

@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from .dse_block import DSEBlock
+from .initialisation import begin_small
 from .restorer import join_mask
 from .tokens import pad_to_multiple, standardize
 
@@ -17,7 +18,8 @@ class ResidualBlock(nn.Module):
 
     def __init__(self, dim):
         super().__init__()
-        self.body = nn.Sequential(nn.Conv2d(dim, dim, 3, padding=1), nn.ReLU(), nn.Conv2d(dim, dim, 3, padding=1))
+        self.body = nn.Sequential(
+            nn.Conv2d(dim, dim, 3, padding=1), nn.ReLU(), begin_small(nn.Conv2d(dim, dim, 3, padding=1)))
 
     def forward(self, x):
         return x + self.body(x)

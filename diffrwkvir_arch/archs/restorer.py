@@ -5,6 +5,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from .dse_block import DSEBlock
+from .initialisation import begin_small
 from .tokens import enlarge, pad_to_multiple, standardize
 
 SCALES = (1, 2, 3, 4)
@@ -64,9 +65,7 @@ def build_upsampler(kind, dim, up_dim, out_channels, factor):
     else:
         raise ValueError(f"upsampler must be 'classic' or 'direct', got {kind!r}")
     # Training starts near the base image.
-    with torch.no_grad():
-        last.weight.mul_(0.1)
-        last.bias.zero_()
+    begin_small(last)
     return nn.Sequential(*layers)
 
 
