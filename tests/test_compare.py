@@ -311,7 +311,7 @@ def test_names_and_pairs_are_told_from_paths(world):
     (['--methods', 'one.yml', '--sets', 'none.yml'], '--sets none.yml: none.yml does not exist'),
     (['--methods', 'one.yml', '--sets', 'alone:a set/LQ'], 'GT without LQ: man.png'),
     (['--methods', 'one.yml', '--sets', 'a set/GT:a set/GT'], 'wrong scale or wrong pair'),
-    (['--methods', 'bicubic', '--sets', 'alone', '--scale', '1'], '--sets alone: at scale 1 an LQ folder is needed'),
+    (['--methods', 'bicubic', '--sets', 'alone', '--scale', '1'], '--sets alone: at scale 1 a second folder is needed'),
     (['--methods', 'one.yml', '--sets', 'alone', '--tile', '8', '--overlap', '8'], '--overlap must be'),
     (['--methods', 'one.yml', '--sets', 'alone', '--repeats', '0'], '--repeats must be at least 1'),
     (['--methods', 'one.yml', '--sets', 'alone', '--input', '1', '8', '8'], '--input needs 3 H W'),

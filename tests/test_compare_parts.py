@@ -23,16 +23,17 @@ def world(workdir):
     return workdir
 
 
-def test_the_contact_sheet_takes_the_crop_where_methods_differ():
+@pytest.mark.parametrize('floor', ['bicubic', 'lq', 'telea', 'navier-stokes'])
+def test_the_contact_sheet_takes_the_crop_where_networks_differ(floor):
     image = np.random.default_rng(0).integers(0, 256, (120, 160, 3), dtype=np.uint8)
     other = image.copy()
     other[30:50, 70:90] ^= 64
-    # Bicubic differs from both, elsewhere and more.
-    bicubic = image.copy()
-    bicubic[:20, :20] ^= 255
-    images = {'bicubic': bicubic, 'a': image, 'b': other}
+    # What is no network differs from both, elsewhere and more.
+    simple = image.copy()
+    simple[:20, :20] ^= 255
+    images = {floor: simple, 'a': image, 'b': other}
     assert sheets.contested_crop(images, 20) == (64., 30, 70, 20)
-    assert sheets.contested_crop({'bicubic': bicubic, 'a': image}, 20)[1:3] == (0, 0)
+    assert sheets.contested_crop({floor: simple, 'a': image}, 20)[1:3] == (0, 0)
     assert sheets.contested_crop({'a': image[:9, :40], 'b': other[:9, :40]}, 64) == (0., 0, 0, 9)
 
 
@@ -107,7 +108,7 @@ def test_tiles_share_the_prior_of_the_whole_image():
     net.restore = lambda lq, prior: priors.append(prior) or restore(lq, prior)
     with torch.no_grad():
         lq = torch.rand(1, 3, 20, 30)
-        tiled = network.restore(lq, None, 16, 4)
+        tiled = network.restore(lq, tile=16, overlap=4)
     assert seen == [(1, 3, 20, 30)] and len(priors) == 2 * 3 and all(prior is priors[0] for prior in priors)
     assert tiled.shape == (1, 3, 40, 60)
 
@@ -117,7 +118,7 @@ def test_a_network_that_draws_noise_gives_the_same_image_twice():
     net.forward = lambda lq: torch.rand_like(lq)
     network = methods.Network(net, net, None, 1)
     lq = torch.zeros(1, 3, 4, 4)
-    assert torch.equal(network.restore(lq, None, None, 0), network.restore(lq, None, None, 0))
+    assert torch.equal(network.restore(lq), network.restore(lq))
 
 
 def test_windows_are_padded_and_cropped():
@@ -125,7 +126,7 @@ def test_windows_are_padded_and_cropped():
                'embed_dim': 12, 'num_heads': [2], 'upsampler': 'pixelshuffledirect'}
     network = methods.Network(net := build(options, 0), net, 8, 2)
     with torch.no_grad():
-        assert network.restore(torch.rand(1, 3, 13, 9), None, None, 0).shape == (1, 3, 26, 18)
+        assert network.restore(torch.rand(1, 3, 13, 9)).shape == (1, 3, 26, 18)
     assert network.count(torch.rand(1, 3, 13, 9)) == network.count(torch.rand(1, 3, 16, 16))
 
 
@@ -147,7 +148,7 @@ def test_a_checkpoint_alone_is_recognised_by_its_shapes(shipped):
     assert found.note == 'network of test_diffusing.yml'
     lq = torch.rand(1, 3, 8, 9)
     with torch.no_grad():
-        assert torch.equal(found.restore(lq, None, None, 0), net(lq))
+        assert torch.equal(found.restore(lq), net(lq))
 
 
 def test_a_checkpoint_that_fits_two_networks_is_not_guessed(shipped):
@@ -190,4 +191,4 @@ def test_spandrel_reads_an_official_checkpoint(shipped):
     assert found.note == 'SwinIR, by spandrel'
     lq = torch.rand(1, 3, 16, 24)
     with torch.no_grad():
-        assert torch.allclose(found.restore(lq, None, None, 0), net(lq).clamp(0, 1), atol=1e-5)
+        assert torch.allclose(found.restore(lq), net(lq).clamp(0, 1), atol=1e-5)

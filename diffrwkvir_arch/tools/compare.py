@@ -15,27 +15,34 @@ from .comparison.methods import parse_method
 from .comparison.names import OPTION_SUFFIXES, own_or_shipped, refuse_twice, split_label, split_pair
 from .comparison.plots import write_plots
 from .comparison.report import failure_lines, write_tables
-from .comparison.scoring import choose_metrics, usable_metrics
+from .comparison.scoring import applicable, choose_metrics, usable_metrics
 from .comparison.sheets import write_sheet
 from .profile import find_device
 
 NOTES = """methods:
   bicubic                 MATLAB-like enlargement
+  lq                      at scale 1 the LQ as it is, what others should improve on
+  telea, navier-stokes    OpenCV's two ways to fill holes
   FILE.yml                network_g of an option file with the weights of its path.pretrain_network_g
   FILE.yml:WEIGHTS.pth    the same with other weights
   WEIGHTS.pth             a checkpoint; its network is that of the experiment it lies in, a shipped option file's that
                           fits, or one that spandrel recognises (pip install 'diffrwkvir[peers]')
 sets:
   GT_FOLDER:LQ_FOLDER     pairs by file name, such as baby.png with baby.png or babyx4.png; LMDBs too
+  GT_FOLDER:MASK_FOLDER   with --masks: images with holes, such as `basicsr masks` freezes; white is the hole
   GT_FOLDER               the LQ is made by MATLAB-like bicubic
-  FILE.yml                the test and val datasets of an option file
-NAME= before any of them names it in tables and pictures.
+  FILE.yml                the test and val datasets of an option file, with their masks, noise, blur or JPEG
+NAME= before any of them names it in tables and pictures. Where there are holes, methods that take no mask fail, and the
+other way round; known pixels of a result are those of the image.
 
 examples:
   basicsr compare --methods bicubic ours=options/test_DiffRWKVIR_S2_x4.yml swinir=options/test_SwinIR_x4.yml \\
       --sets Set5=datasets/Set5/GTmod12:datasets/Set5/LRbicx4 datasets/my_photos --scale 4 -o results/compare
   basicsr compare --methods bicubic experiments/train_SwinIR_x4/models/net_g_latest.pth \\
       --sets options/test_SwinIR_x4.yml
+  basicsr compare --methods telea navier-stokes options/test_DiffRWKVIR_S2_inpaint_places256.yml \\
+      --sets options/test_DiffRWKVIR_S2_inpaint_places256.yml
+  basicsr compare --masks --methods telea big-lama.pth --sets photos:photos_centre/masks
 
 Writes results.md, results.csv (every image), results.json, scatter.png, bars_SET.png and SET.png, the crops on which
 methods disagree most. The same command goes on where an interrupted one stopped, and another one reuses whatever it has
@@ -49,9 +56,11 @@ def argument_parser():
     parser.add_argument('--methods', nargs='+', required=True, metavar='[NAME=]METHOD', help='what to compare: below')
     parser.add_argument('--sets', nargs='+', required=True, metavar='[NAME=]SET', help='on which images: below')
     parser.add_argument('--scale', type=int, help='GT side over LQ side (default: that of the first option file)')
+    parser.add_argument('--masks', action='store_true', help='the second folder of a set holds masks; scale 1')
     parser.add_argument('-o', '--output', default='results/compare', metavar='FOLDER', help='default: %(default)s')
     parser.add_argument('--metrics', nargs='+', metavar='NAME', help='psnr_y ssim_y psnr_rgb ssim_rgb rmse sam '
-                        'lpips_alex niqe (default: all whose weights are there)')
+                        'lpips_alex niqe, at scale 1 hole_psnr hole_ssim lpips_vgg too (default: all whose weights are '
+                        'there)')
     parser.add_argument('--input', nargs=3, type=int, metavar=('C', 'H', 'W'),
                         help='LQ size for FLOPs (default: that of the first image, or of a tile)')
     parser.add_argument('--tile', type=int, metavar='PIXELS', help='restore larger LQs in tiles of this side')
@@ -75,6 +84,8 @@ def check(args):
         raise InputError(f'--input needs 3 H W, as LQs are RGB; got {" ".join(map(str, args.input))}')
     if args.overlap is not None and not (args.tile and 0 <= args.overlap < args.tile):
         raise InputError(f'--overlap must be at least 0 and less than --tile, got {args.overlap} and {args.tile}')
+    if args.masks and args.scale not in (None, 1):
+        raise InputError(f'--masks: holes are filled at scale 1, --scale is {args.scale}')
     if Path(args.output).exists() and not Path(args.output).is_dir():
         raise InputError(f'--output: {args.output} is a file; give a folder')
 
@@ -117,14 +128,15 @@ def main(arguments=None):
     """
     args = argument_parser().parse_args(arguments)
     check(args)
-    scale = args.scale or scale_of_option_files(args.methods + args.sets)
+    scale = 1 if args.masks else args.scale or scale_of_option_files(args.methods + args.sets)
     methods = [parse_method(text) for text in args.methods]
     labels = [method.label for method in methods]
     refuse_twice(labels, '--methods')
-    sets = [image_set for text in args.sets for image_set in parse_sets(text, scale)]
+    sets = [image_set for text in args.sets for image_set in parse_sets(text, scale, args.masks)]
     refuse_twice([image_set.name for image_set in sets], '--sets')
     device = find_device(args.device)
-    metrics, unusable = usable_metrics(choose_metrics(args.metrics, scale))
+    has_masks = any(image_set.has_masks for image_set in sets)
+    metrics, unusable = usable_metrics(applicable(choose_metrics(args.metrics, scale), has_masks))
     remarks = [f'{name} left out: {reason}' for name, reason in unusable.items()]
     for remark in remarks:
         print(remark, flush=True)

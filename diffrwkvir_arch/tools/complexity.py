@@ -59,8 +59,8 @@ def own_parameters(net):
     return counts
 
 
-def complexity(net: nn.Module, inputs) -> Complexity:
-    """Calls net(*inputs) once without gradients and counts.
+def complexity(net: nn.Module, inputs, named=None) -> Complexity:
+    """Calls net(*inputs, **named) once without gradients and counts.
 
     FLOPs belong to the innermost module that was running: a function that a module calls counts for that module.
     """
@@ -81,7 +81,7 @@ def complexity(net: nn.Module, inputs) -> Complexity:
              for hook in (module.register_forward_pre_hook(enter), module.register_forward_hook(leave))]
     try:
         with torch.no_grad(), CalledOperators() as called, FlopCounterMode(display=False) as counter:
-            net(*inputs)
+            net(*inputs, **(named or {}))
     finally:
         for hook in hooks:
             hook.remove()

@@ -43,7 +43,7 @@ def argument_parser():
     parser.add_argument('names', nargs='*', metavar='NAME', help='registered networks, built with their defaults')
     parser.add_argument('-opt', nargs='+', default=[], metavar='FILE', help='option files: network_g is measured')
     parser.add_argument('--input', nargs='+', default=['3', '64', '64'], metavar='N',
-                        help='C H W: channels, height and width of the LQ (default: 3 64 64)')
+                        help='C H W: channels, height and width of the LQ, without a mask (default: 3 64 64)')
     parser.add_argument('--batch', type=int, default=1, help='images at once (default: %(default)s)')
     parser.add_argument('--device', default='auto', help='auto, cpu, cuda or cuda:N (default: %(default)s)')
     parser.add_argument('--dtype', choices=DTYPES, default='float32', help='of parameters and images')

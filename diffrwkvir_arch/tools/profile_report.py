@@ -115,8 +115,11 @@ def remarks(networks, where):
     lines = ['1 MAC = 2 FLOPs; M = 10^6, G = 10^9, MB = 10^6 bytes at most beyond parameters and images']
     for network in networks:
         label, found = network.recipe.label, network.complexity
-        if network.images[0].shape != where.shape:
-            lines.append(f'{label} takes whole windows: its input is {by(network.images[0].shape)}')
+        taken = network.images[0].shape
+        if taken[1] != where.shape[1]:
+            lines.append(f'{label} inpaints: its input is {by(taken)}, with the mask as one more channel')
+        elif taken != where.shape:
+            lines.append(f'{label} takes whole windows: its input is {by(taken)}')
         lines.append(f'{label}, parameters: ' + joined(by_part(found.parameters)))
         lines.append(f'{label}, FLOPs: ' + joined(found.by_operator))
         if found.uncounted:

@@ -96,7 +96,7 @@ class Contestant:
                 return found, False
         restored, found = self.measure(sample)
         write_image(path, restored)
-        found |= {'scores': score(restored, sample.gt, self.settings.metrics),
+        found |= {'scores': score(restored, sample.gt, sample.mask, self.settings.metrics),
                   'file': path.relative_to(self.settings.out).as_posix()}
         self.journal.put(key, found)
         return found, True
@@ -113,12 +113,16 @@ class Contestant:
     def measure(self, sample):
         """Restores an image; -> BGR uint8 (H, W, 3), and its time, memory and hash."""
         settings, times, outputs = self.settings, [], []
-        lq, gt = sample.lq_batch(settings.device), None
+        lq, gt, mask = sample.lq_batch(settings.device), None, sample.mask_batch(settings.device)
         if self.restorer.reads_gt:
             gt = sample.gt_batch(settings.device)
+        if self.restorer.needs_mask and mask is None:
+            raise InputError('it inpaints, and this set has no masks')
+        if mask is not None and not self.restorer.needs_mask:
+            raise InputError('it takes no mask, and this set has masks')
 
         def call():
-            outputs[:] = [self.restorer.restore(lq, gt, settings.tile, settings.overlap)]
+            outputs[:] = [self.restorer.restore(lq, gt, mask, settings.tile, settings.overlap)]
 
         with torch.no_grad():
             # cuDNN and Triton choose kernels for every size anew; a CPU only has code and memory to fetch.
@@ -131,9 +135,11 @@ class Contestant:
             for _ in range(settings.repeats):
                 times.append(milliseconds(call, settings.device))
         peak = (torch.cuda.max_memory_allocated(settings.device) - self.held_before) / 1e6 if self.on_gpu else None
-        if not torch.isfinite(outputs[0]).all():
+        restored, = outputs
+        if not torch.isfinite(restored).all():
             raise InputError('its output holds nan or infinity')
-        restored = tensor2img(outputs[0])
+        # Whatever a method does outside the hole, known pixels are known.
+        restored = tensor2img(restored if mask is None else torch.where(mask > 0.5, restored, lq))
         return restored, {'ms': statistics.median(times), 'peak_mb': peak, 'restored': digest(restored)}
 
 

@@ -1,11 +1,15 @@
-"""What methods are compared on: folders of GT with LQ, folders of GT alone, the datasets of an option file."""
+"""What methods are compared on: folders of GT with LQ or masks or alone, the datasets of an option file."""
 import hashlib
+import math
 import os
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Callable, Optional
 
 import numpy as np
+import torch
+import yaml
 from basicsr.utils import img2tensor, tensor2img
 
 from diffrwkvir_arch.data.pairing import fitting_template, list_images
@@ -20,19 +24,23 @@ from .names import OPTION_SUFFIXES, UNFIT, as_file_name, own_or_shipped, split_l
 
 # Options under which a dataset's images are no RGB in [0, 1].
 ALTERING = ('mean', 'std', 'color')
+# What a dataset makes its LQ of, said in the results.
+MAKING = ('mask', 'dataroot_mask', 'degradation', 'seed')
 
 
 @dataclass
 class Sample:
     """One image of a set.
 
-    name: unique in its set, fit for a file name. gt: BGR uint8 (H, W, 3), or None. fingerprint: of LQ and GT.
-    make_lq: () -> RGB float32 (3, h, w) in [0, 1]; asked only where something is to be restored.
+    name: unique in its set, fit for a file name. gt: BGR uint8 (H, W, 3), or None. fingerprint: of LQ, GT and mask.
+    make_lq: () -> RGB float32 (3, h, w) in [0, 1], noise may leave it; asked only where something is to be restored.
+    mask: float32 (H, W), 1 in the hole, 0 elsewhere, or None.
     """
     name: str
     gt: Optional[np.ndarray]
     fingerprint: str
     make_lq: Callable
+    mask: Optional[np.ndarray] = None
 
     def lq_batch(self, device):
         """(1, 3, h, w)."""
@@ -41,6 +49,10 @@ class Sample:
     def gt_batch(self, device):
         """(1, 3, H, W) RGB in [0, 1], or None."""
         return None if self.gt is None else (img2tensor(self.gt) / 255)[None].to(device)
+
+    def mask_batch(self, device):
+        """(1, 1, H, W), or None."""
+        return None if self.mask is None else torch.from_numpy(self.mask)[None, None].to(device)
 
 
 @dataclass
@@ -62,6 +74,11 @@ class ImageSet:
     def __len__(self):
         return len(self.dataset)
 
+    @cached_property
+    def has_masks(self):
+        """Whether there are holes to be filled."""
+        return 'mask' in self.dataset[0]
+
     def sample(self, index):
         """The Sample of an index; InputError where a file cannot be used."""
         item = self.dataset[index]
@@ -70,7 +87,9 @@ class ImageSet:
             gt = tensor2img(item['lq'])
             return self.degrade(name, gt, item['lq_path'])
         gt = tensor2img(item['gt']) if 'gt' in item else None
-        return Sample(name, gt, digest(item['lq'].numpy(), gt), lambda: item['lq'])
+        mask = item['mask'][0].numpy() if 'mask' in item else None
+        parts = [item['lq'].numpy(), gt] + ([mask] if mask is not None else [])
+        return Sample(name, gt, digest(*parts), lambda: item['lq'], mask)
 
 
 class Shrinking:
@@ -109,12 +128,13 @@ def digest(*parts):
     return state.hexdigest()
 
 
-def parse_sets(text, scale):
-    """GT:LQ, GT or OPTION_FILE, the first two also as NAME=... -> list of ImageSet.
+def parse_sets(text, scale, masks=False):
+    """GT:LQ, GT:MASKS, GT or OPTION_FILE, but for the last also as NAME=... -> list of ImageSet.
 
     Args:
         text (str): One value of --sets.
         scale (int): GT side over LQ side.
+        masks (bool): Whether the second folder of a pair holds masks.
 
     Raises:
         InputError: A place does not exist or holds no images, or images do not pair.
@@ -123,7 +143,7 @@ def parse_sets(text, scale):
     first, second = split_pair(what)
     try:
         if not first.lower().endswith(OPTION_SUFFIXES) or os.path.isdir(first):
-            return [set_of_folders(label, first, second, scale)]
+            return [set_of_folders(label, first, second, scale, masks)]
         if label:
             raise InputError('the sets of an option file bring their own names')
         return sets_of_option_file(first, scale)
@@ -131,19 +151,22 @@ def parse_sets(text, scale):
         raise InputError(f'--sets {text}: {str(error).removeprefix("--sets: ")}') from None
 
 
-def set_of_folders(label, first, second, scale):
-    """The ImageSet of GT and LQ folders or LMDBs, or of a GT folder alone."""
-    gt, lq = (os.path.expanduser(place) if place else None for place in (first, second))
-    for place in filter(None, (gt, lq)):
+def set_of_folders(label, first, second, scale, masks):
+    """The ImageSet of GT and LQ folders or LMDBs, of GT and masks, or of a GT folder alone."""
+    gt, other = (os.path.expanduser(place) if place else None for place in (first, second))
+    for place in filter(None, (gt, other)):
         if not os.path.isdir(place):
             raise InputError(f'{place} is not a folder; give GT_FOLDER:LQ_FOLDER, GT_FOLDER or an option file')
     name = label or UNFIT.sub('_', folder_name(gt))
-    if lq is not None:
-        options = {'type': 'PairedImageDataset', 'name': name, 'dataroot_gt': gt, 'dataroot_lq': lq, 'scale': scale,
-                   'filename_tmpl': template(gt, lq), 'phase': 'test'}
-        return ImageSet(name, look_up('dataset', options['type'], '--sets')(options), 'GT and LQ from files')
+    if other is not None:
+        kind, side, how = (('InpaintingDataset', 'mask', 'GT and masks from files') if masks else
+                           ('PairedImageDataset', 'lq', 'GT and LQ from files'))
+        options = {'type': kind, 'name': name, 'dataroot_gt': gt, f'dataroot_{side}': other, 'scale': scale,
+                   'filename_tmpl': template(gt, other), 'phase': 'test'}
+        return ImageSet(name, look_up('dataset', kind, '--sets')(options), how)
     if scale == 1:
-        raise InputError('at scale 1 an LQ folder is needed too, GT_FOLDER:LQ_FOLDER')
+        raise InputError('at scale 1 a second folder is needed, GT_FOLDER:LQ_FOLDER, or with --masks '
+                         'GT_FOLDER:MASK_FOLDER')
     # SingleImageDataset reads folders and LMDBs; what it calls LQ is the GT here.
     options = {'type': 'SingleImageDataset', 'name': name, 'dataroot_lq': gt, 'phase': 'test'}
     dataset = look_up('dataset', options['type'], '--sets')(options)
@@ -189,5 +212,12 @@ def sets_of_option_file(path, scale):
             {**section, **places, 'phase': 'test', 'scale': scale})
         if not hasattr(dataset, 'paths'):
             raise InputError(f'datasets.{phase}.type: {section["type"]} does not list its images')
-        found.append(ImageSet(UNFIT.sub('_', section['name']), dataset, f'{section["type"]} of {Path(path).name}'))
+        how = f'{section["type"]} of {Path(path).name}{made_of(section)}'
+        found.append(ImageSet(UNFIT.sub('_', section['name']), dataset, how))
     return found
+
+
+def made_of(section):
+    """Such as ', {mask: {preset: lama_thick_256, seed: 0}}', what the LQ of a dataset section is made of."""
+    said = {key: section[key] for key in MAKING if section.get(key) is not None}
+    return f', {yaml.safe_dump(said, default_flow_style=True, width=math.inf).strip()}' if said else ''

@@ -1,4 +1,4 @@
-"""What is compared: bicubic enlargement, networks of option files, checkpoints."""
+"""What is compared: methods without a network, networks of option files, checkpoints."""
 import inspect
 import os
 from dataclasses import dataclass
@@ -6,34 +6,22 @@ from pathlib import Path
 from typing import Optional
 
 import torch
-from basicsr.utils.matlab_functions import imresize
 
 from diffrwkvir_arch.archs.tokens import pad_to_multiple
 from diffrwkvir_arch.errors import InputError
 from diffrwkvir_arch.toolbox.options import load_option_file
 
 from ..complexity import complexity, within
-from ..networks import by_option_file
+from ..networks import by_option_file, required_arguments
+from .classical import CLASSICAL, Classical
 from .names import OPTION_SUFFIXES, UNFIT, own_or_shipped, split_label, split_pair
 from .recognition import load_weights, recognise
 from .tiling import restore_tiled
 
 
-class Bicubic:
-    """MATLAB-like bicubic enlargement, BasicSR's imresize."""
-
-    reads_gt, note = False, "BasicSR's imresize, on the CPU whatever the device"
-
-    def __init__(self, scale):
-        self.scale = scale
-
-    def restore(self, lq, gt, tile, overlap):
-        """lq (1, 3, h, w) -> (1, 3, scale*h, scale*w)."""
-        return imresize(lq[0].cpu(), self.scale)[None]
-
-    def count(self, lq):
-        """Its cost as Network.count gives it: no parameters, and no network whose FLOPs could be counted."""
-        return {'parameters': 0, 'flops': None, 'uncounted': []}
+def on_images(function, *more):
+    """function(lq, *more), with mask=mask where there is one, as a function of both joined, (1, 3 or 4, h, w)."""
+    return lambda joined: function(joined[:, :3], *more, **({'mask': joined[:, 3:]} if joined.shape[1] > 3 else {}))
 
 
 class Network:
@@ -52,12 +40,16 @@ class Network:
         self.net, self.call, self.scale = net, call, scale
         self.multiple = 1 if getattr(net, 'pads_inside', False) else multiple or 1
         self.reads_gt = 'gt' in inspect.signature(net.forward).parameters
+        # Ours say so; those of other projects that inpaint cannot do without one.
+        self.needs_mask = getattr(net, 'needs_mask', 'mask' in required_arguments(net.forward))
         self.note = note
 
-    def restore(self, lq, gt, tile, overlap):
-        """lq (1, 3, h, w), gt (1, 3, scale*h, scale*w) or None -> (1, 3, scale*h, scale*w).
+    def restore(self, lq, gt=None, mask=None, tile=None, overlap=0):
+        """lq (1, 3, h, w) -> (1, 3, scale*h, scale*w).
 
         Args:
+            gt (Tensor | None): (1, 3, scale*h, scale*w).
+            mask (Tensor | None): (1, 1, h, w), 1 in the hole, 0 elsewhere; for networks that need one.
             tile (int | None): Images with a larger side are restored in tiles; where the network has a prior, all of
                 them share the whole image's.
             overlap (int): Of tiles, in LQ pixels.
@@ -69,23 +61,25 @@ class Network:
             raise InputError('it reads its prior from the GT, and this set has none')
         # A peer's diffusion may draw its noise from the global generator.
         torch.manual_seed(0)
-        inputs = (lq, gt) if self.reads_gt else (lq, )
+        gts = (gt, ) if self.reads_gt else ()
+        joined = lq if mask is None else torch.cat([lq, mask], dim=1)
+        function = on_images(self.call, *gts)
         if tile is None or max(lq.shape[-2:]) <= tile:
-            return self.checked(lambda padded: self.call(padded, *inputs[1:]), lq)
-        function = self.call
+            return self.checked(function, joined)
         if hasattr(self.net, 'extract_prior') and hasattr(self.net, 'restore'):
-            prior = self.net.extract_prior(*inputs)
-            function = lambda piece: self.net.restore(piece, prior)  # noqa: E731
-        return restore_tiled(lambda piece: self.checked(function, piece), lq, self.scale, tile, overlap)
+            prior = on_images(self.net.extract_prior, *gts)(joined)
+            function = on_images(self.net.restore, prior)
+        return restore_tiled(lambda piece: self.checked(function, piece), joined, self.scale, tile, overlap)
 
-    def checked(self, function, lq):
-        """function(padded lq), cropped; refuses a result of another size."""
-        height, width = lq.shape[-2:]
-        padded = pad_to_multiple(lq, self.multiple)
+    def checked(self, function, joined):
+        """function(padded LQ and mask), cropped; refuses a result of another size."""
+        height, width = joined.shape[-2:]
+        padded = pad_to_multiple(joined, self.multiple)
         output = function(padded)
         expected = (1, 3, self.scale * padded.shape[-2], self.scale * padded.shape[-1])
         if output.shape != expected:
-            raise InputError(f'it gives {tuple(output.shape)} for an LQ of {tuple(padded.shape)}, not x{self.scale}')
+            raise InputError(f'it gives {tuple(output.shape)} for an LQ of {tuple(padded[:, :3].shape)}, not '
+                             f'x{self.scale}')
         return output[..., :self.scale * height, :self.scale * width]
 
     def count(self, lq):
@@ -96,7 +90,8 @@ class Network:
         """
         lq = pad_to_multiple(lq, self.multiple)
         gt = lq.new_zeros(1, 3, self.scale * lq.shape[-2], self.scale * lq.shape[-1])
-        found = complexity(self.net, (lq, gt) if self.reads_gt else (lq, ))
+        masks = {'mask': torch.ones_like(lq[:, :1])} if self.needs_mask else {}
+        found = complexity(self.net, (lq, gt) if self.reads_gt else (lq, ), masks)
         return {'parameters': within(found.parameters), 'flops': within(found.flops), 'uncounted': [*found.uncounted]}
 
 
@@ -104,11 +99,12 @@ class Network:
 class Method:
     """A method as the command names it; nothing is read before `identity` or `load`.
 
-    With neither option file nor checkpoint it is bicubic enlargement; a checkpoint alone has its network recognised.
+    It is either classical, one of CLASSICAL, or a network; a checkpoint alone has its network recognised.
     """
     label: str
     option_file: Optional[str] = None
     checkpoint: Optional[str] = None
+    classical: Optional[str] = None
 
     def identity(self):
         """What a result depends on, as JSON takes it: the network's options, and path, size and time of its weights.
@@ -116,8 +112,8 @@ class Method:
         Raises:
             InputError: A file is missing, or the option file cannot be used.
         """
-        if self.option_file is None and self.checkpoint is None:
-            return ['bicubic']
+        if self.classical:
+            return [self.classical]
         recipe, path, key = self.resolve()
         if not os.path.isfile(path):
             raise InputError(f'{path} does not exist')
@@ -141,13 +137,13 @@ class Method:
         """Builds it.
 
         Returns:
-            Bicubic | Network: Ready to restore.
+            Classical | Network: Ready to restore.
 
         Raises:
             InputError: It cannot be built, or has another scale.
         """
-        if self.option_file is None and self.checkpoint is None:
-            return Bicubic(scale)
+        if self.classical:
+            return Classical(self.classical, scale)
         recipe, path, key = self.resolve()
         if recipe is None:
             net, call, multiple, own_scale, note = recognise(path, scale)
@@ -164,7 +160,7 @@ class Method:
 
 
 def parse_method(text):
-    """'bicubic', OPTION_FILE, OPTION_FILE:CHECKPOINT or CHECKPOINT, each also as NAME=... -> Method.
+    """A name of CLASSICAL, OPTION_FILE, OPTION_FILE:CHECKPOINT or CHECKPOINT, each also as NAME=... -> Method.
 
     A checkpoint within an experiment's folder is built from the option file that training put there.
 
@@ -172,8 +168,8 @@ def parse_method(text):
         InputError: The name cannot be used, or there is a second file where none belongs.
     """
     label, what = split_label(text, '--methods')
-    if what == 'bicubic':
-        return Method(label or what)
+    if what in CLASSICAL:
+        return Method(label or what, classical=what)
     first, second = split_pair(what)
     if first.lower().endswith(OPTION_SUFFIXES):
         return Method(label or short_name(Path(first).stem), first, second)

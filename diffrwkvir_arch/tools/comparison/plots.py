@@ -4,6 +4,7 @@ import math
 from diffrwkvir_arch.metrics.tables import direction, label
 
 from .report import mean_scores, median_ms
+from .scoring import first_psnr
 
 SMALLEST, LARGEST = 30, 900  # marker areas, in square points
 COLUMNS = 3
@@ -20,12 +21,14 @@ def write_plots(results, methods, sets, settings):
     except ImportError:
         return ["no plots: matplotlib is not installed (pip install matplotlib)"]
     written = []
-    quality = next((name for name in settings.metrics if name.startswith('psnr')), None)
     found = {image_set.name: means(results, methods, image_set.name, settings.metrics) for image_set in sets}
-    if quality and any(entry[quality] is not None for entries in found.values() for entry in entries):
-        figure = Figure(figsize=(6 * len(sets), 4.5), layout='constrained')
-        for axes, (name, entries) in zip(figure.subplots(1, len(sets), squeeze=False)[0], found.items()):
-            scatter(axes, name, [entry for entry in entries if entry[quality] is not None], quality)
+    qualities = {name: first_psnr(settings.metrics, entries) for name, entries in found.items()}
+    drawn = [name for name, quality in qualities.items() if quality]
+    if drawn:
+        figure = Figure(figsize=(6 * len(drawn), 4.5), layout='constrained')
+        for axes, name in zip(figure.subplots(1, len(drawn), squeeze=False)[0], drawn):
+            quality = qualities[name]
+            scatter(axes, name, [entry for entry in found[name] if entry[quality] is not None], quality)
         figure.savefig(settings.out / 'scatter.png', dpi=150)
         written.append('scatter.png')
     for name, entries in found.items():
@@ -70,8 +73,10 @@ def scatter(axes, name, entries, quality):
                       xytext=(6, 6), textcoords='offset points', fontsize=8)
     axes.set_xscale('log')
     axes.margins(0.25)
-    for formatter in (axes.xaxis.set_major_formatter, axes.xaxis.set_minor_formatter):
-        formatter('{x:g}')
+    low, high = axes.get_xlim()
+    axes.xaxis.set_major_formatter('{x:g}')
+    # Numbers between powers of ten where there is room for them.
+    axes.xaxis.set_minor_formatter('{x:g}' if high < 30 * low else '')
     axes.set(title=name, xlabel='ms an image (area: parameters)', ylabel=f'{label(quality)} (dB)')
     axes.grid(alpha=0.3, which='both')
 

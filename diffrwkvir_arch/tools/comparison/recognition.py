@@ -102,7 +102,8 @@ def by_spandrel(path, scale):
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise InputError(f'{unknown}, and spandrel cannot read it ({reason}); name its own as '
                          f'OPTION_FILE:{path}') from None
-    if not isinstance(descriptor, spandrel.ImageModelDescriptor) or descriptor.input_channels != 3:
+    kinds = spandrel.ImageModelDescriptor, spandrel.MaskedImageModelDescriptor
+    if not isinstance(descriptor, kinds) or descriptor.input_channels != 3:
         raise InputError(f'{path}: {descriptor.architecture.name} does not map an RGB image to an RGB image')
     multiple = descriptor.size_requirements.multiple_of
     return descriptor.model, descriptor, multiple, descriptor.scale, f'{descriptor.architecture.name}, by spandrel'

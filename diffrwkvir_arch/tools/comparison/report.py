@@ -9,7 +9,7 @@ from diffrwkvir_arch.metrics.tables import markdown_table as quality_table
 
 from ..call_cost import allocator, device_name
 from ..scores import markdown_table, write_csv
-from .scoring import describe
+from .scoring import applicable, describe
 
 
 def mean_scores(rows, metrics):
@@ -58,8 +58,9 @@ def markdown(results, methods, sets, settings, remarks):
     lines = [f'# Comparison, x{settings.scale}', '', *(f'- {line}' for line in conditions(settings)),
              *(f'- {line}' for line in remarks), '']
     for image_set in sets:
+        metrics = applicable(settings.metrics, image_set.has_masks)
         rows = [{'method': marked(method, results), 'set': image_set.name,
-                 **mean_scores(results.of(method, image_set.name), settings.metrics)} for method in methods]
+                 **mean_scores(results.of(method, image_set.name), metrics)} for method in methods]
         lines += [f'## {image_set.name}', '', f'{len(image_set)} images; {image_set.how}.', '', quality_table(rows), '']
         lines += missing_values(results, image_set, settings)
     lines += ['## Cost', '', markdown_table(cost_rows(results, methods, sets)), '']

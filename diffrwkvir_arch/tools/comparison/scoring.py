@@ -1,10 +1,12 @@
-"""One image's scores: PSNR and SSIM in both protocols, RMSE, SAM, LPIPS and NIQE, as far as they work here."""
+"""One image's scores: PSNR and SSIM in both protocols and in holes, RMSE, SAM, LPIPS, NIQE, as far as they work."""
+import inspect
 import math
 import warnings
 
 import cv2
 import numpy as np
 from basicsr.metrics import calculate_metric
+from basicsr.utils.registry import METRIC_REGISTRY
 
 from diffrwkvir_arch.errors import InputError, did_you_mean
 from diffrwkvir_arch.metrics.protocols import protocol_metrics
@@ -14,22 +16,47 @@ PROBE_SIZE = 256
 
 
 def known_metrics(scale):
-    """Name -> options as in val.metrics, in the order of the tables."""
+    """Name -> options as in val.metrics, in the order of the tables.
+
+    At scale 1 the field measures whole images, colours before luma, holes, and LPIPS by VGG in inpainting.
+    """
+    border = scale if scale > 1 else 0
+    luma = {name: {**options, 'crop_border': border} for name, options in protocol_metrics('y_border', scale).items()}
+    colours = protocol_metrics('rgb', scale)
+    hole = {name: {'type': f'calculate_{name}', 'crop_border': 0} for name in ('hole_psnr', 'hole_ssim')}
+    nets = ('alex', 'vgg') if scale == 1 else ('alex', )
     return {
-        **protocol_metrics('y_border', scale),
-        **protocol_metrics('rgb', scale),
+        **({**hole, **colours, **luma} if scale == 1 else {**luma, **colours}),
         'rmse': {'type': 'calculate_rmse', 'crop_border': 0},
         'sam': {'type': 'calculate_sam', 'crop_border': 0, 'unit': 'degrees'},
-        'lpips_alex': {'type': 'calculate_lpips', 'crop_border': 0, 'net': 'alex'},
-        'niqe': {'type': 'calculate_niqe', 'crop_border': scale},
+        **{f'lpips_{net}': {'type': 'calculate_lpips', 'crop_border': 0, 'net': net} for net in nets},
+        'niqe': {'type': 'calculate_niqe', 'crop_border': border},
     }
+
+
+def takes_mask(options):
+    """Whether a metric is one of the hole."""
+    return 'mask' in inspect.signature(METRIC_REGISTRY.get(options['type'])).parameters
+
+
+def applicable(metrics, has_masks):
+    """Those metrics, name -> options, that a set with or without masks can be measured by."""
+    return {name: options for name, options in metrics.items() if has_masks or not takes_mask(options)}
+
+
+def first_psnr(metrics, found):
+    """The first PSNR among metrics (names) that one of `found`, dicts of name -> value or None, holds; or None."""
+    return next((name for name in metrics if 'psnr' in name
+                 and any(scores.get(name) is not None for scores in found)), None)
 
 
 def describe(scale):
     """What the names mean, in one line."""
-    return (f'Metrics, on 8-bit images: psnr_y and ssim_y on BT.601 Y without {scale} pixels of border (protocol '
-            'y_border), psnr_rgb and ssim_rgb on whole RGB images (protocol rgb), rmse on RGB in grey levels, sam in '
-            f'degrees, lpips_alex on RGB, niqe on Y without {scale} pixels of border')
+    border = f' without {scale} pixels of border' if scale > 1 else ''
+    hole = '' if scale > 1 else 'hole_psnr and hole_ssim on the RGB of the hole, '
+    return (f'Metrics, on 8-bit images: {hole}psnr_y and ssim_y on BT.601 Y{border}'
+            f'{" (protocol y_border)" if border else ""}, psnr_rgb and ssim_rgb on whole RGB images (protocol rgb), '
+            f'rmse on RGB in grey levels, sam in degrees, lpips on RGB, niqe on Y{border}')
 
 
 def choose_metrics(names, scale):
@@ -59,10 +86,11 @@ def usable_metrics(metrics):
         tuple: The metrics that work here, and name -> why for the others, such as one whose weights are not there.
     """
     noise = np.random.default_rng(0).integers(0, 256, (2, PROBE_SIZE, PROBE_SIZE, 3), dtype=np.uint8)
+    hole = np.ones((PROBE_SIZE, PROBE_SIZE))
     usable, unusable = {}, {}
     for name, options in metrics.items():
         try:
-            calculate_metric({'img': noise[0], 'img2': noise[1]}, options)
+            measure({'img': noise[0], 'img2': noise[1]}, hole, options)
         except (InputError, ImportError, OSError) as error:
             unusable[name] = str(error).splitlines()[0]
         else:
@@ -70,34 +98,34 @@ def usable_metrics(metrics):
     return usable, unusable
 
 
-def score(restored, gt, metrics):
+def score(restored, gt, mask, metrics):
     """Scores one image.
 
     Args:
         restored (ndarray): BGR uint8 (H, W, 3).
         gt (ndarray | None): Likewise; without it only metrics that need none are measured.
+        mask (ndarray | None): (H, W), 1 in the hole, 0 elsewhere; without it only metrics that need none.
         metrics (dict): Name -> options.
 
     Returns:
         dict: Name -> float, or None where the metric is not defined on this image.
     """
+    images = {'img': restored} if gt is None else {'img': restored, 'img2': gt}
     scores = {}
     for name, options in metrics.items():
-        value = math.nan
-        if gt is not None:
-            value = measure({'img': restored, 'img2': gt}, options)
-        elif not needs_gt(options['type']):
-            value = measure({'img': restored}, options)
+        lacking = gt is None and needs_gt(options['type']) or mask is None and takes_mask(options)
+        value = math.nan if lacking else measure(images, mask, options)
         scores[name] = None if math.isnan(value) else value
     return scores
 
 
-def measure(images, options):
+def measure(images, mask, options):
+    given = {**images, 'mask': mask} if takes_mask(options) else images
     with warnings.catch_warnings():
         # Of images too small for NIQE or LPIPS: the tables show a dash.
         warnings.simplefilter('ignore')
         try:
-            return float(calculate_metric(images, options))
+            return float(calculate_metric(given, options))
         except cv2.error:
             # BasicSR's SSIM filters what the border leaves, which may be nothing.
             return math.nan

@@ -1,9 +1,14 @@
 """Contact sheets: what each method makes of the crops on which methods disagree most, with maps of their errors."""
 import cv2
 import numpy as np
+from basicsr.utils import tensor2img
+
+from diffrwkvir_arch.metrics.tables import label
 
 from ..pictures import LABEL, MARGIN, hardest_crop, panel
+from .classical import CLASSICAL
 from .contest import read_restored, write_image
+from .scoring import first_psnr
 
 CROP = 64  # pixels of the restored image
 ZOOM = 3
@@ -34,8 +39,9 @@ def write_sheet(results, methods, image_set, settings, rows_wanted):
     for _, index, top, left, size in chosen:
         sample = image_set.sample(index)
         images = restored_by_all(found, image_set.name, sample.name, settings)
-        labels = {method: caption(method, found[method][sample.name]['scores']) for method in images}
-        drawn.append(sheet_row(sample, images, labels, (top, left, size)))
+        scores = {method: found[method][sample.name]['scores'] for method in images}
+        quality = first_psnr(settings.metrics, scores.values())
+        drawn.append(sheet_row(sample, images, scores, quality, (top, left, size)))
     if drawn:
         width = max(row.shape[1] for row in drawn)
         write_image(settings.out / f'{image_set.name}.png',
@@ -59,14 +65,15 @@ def contested_crop(images, size):
     """Where methods differ most: the window with the largest mean range over methods.
 
     Args:
-        images (dict[str, ndarray]): Method -> BGR uint8 (H, W, 3). Bicubic is left out where two others are left: it
-            differs from all networks wherever there is detail, and from each other is what they are compared for.
+        images (dict[str, ndarray]): Method -> BGR uint8 (H, W, 3). Those of CLASSICAL, by name, are left out where two
+            others are left: they differ from all networks wherever there is detail, and from each other is what these
+            are compared for.
         size (int): Side of the window; smaller for smaller images.
 
     Returns:
         tuple: Mean range in grey levels, top, left, side of the window.
     """
-    others = [image for method, image in images.items() if method != 'bicubic']
+    others = [image for method, image in images.items() if method not in CLASSICAL]
     stack = np.stack(others if len(others) > 1 else list(images.values()))
     low, high = stack.min(0), stack.max(0)
     size = min(size, *low.shape[:2])
@@ -75,33 +82,38 @@ def contested_crop(images, size):
     return float((high[window].astype(int) - low[window]).mean()), top, left, size
 
 
-def caption(method, scores):
-    """'ours 31.20 dB', with the first PSNR that was measured."""
-    psnr = next((scores[name] for name in scores if name.startswith('psnr') and scores[name] is not None), None)
-    return method if psnr is None else f'{method} {psnr:.2f} dB'
+def references(sample, shape):
+    """What methods' crops are shown beside: name -> BGR uint8 (H, W, 3) of the given shape, the last one the GT.
+
+    Where there are holes the image with its holes grey comes first; without a GT there is the LQ alone.
+    """
+    found = {}
+    if sample.mask is not None or sample.gt is None:
+        name = 'LQ (nearest)' if sample.mask is None else 'holes'
+        lq = tensor2img(sample.make_lq())
+        found[name] = cv2.resize(lq, (shape[1], shape[0]), interpolation=cv2.INTER_NEAREST)
+    return found if sample.gt is None else {**found, 'GT': sample.gt}
 
 
-def sheet_row(sample, images, labels, crop):
-    """One image: the whole GT with a frame, the GT's crop, and each method's crop beside the map of its error.
+def sheet_row(sample, images, scores, quality, crop):
+    """One image: as a whole with a frame, the crops of `references`, each method's crop beside the map of its error.
 
-    Without a GT the enlarged LQ takes its place, and there are no maps.
+    Without a GT there are no maps.
 
     Args:
         sample (Sample).
         images (dict[str, ndarray]): Method -> BGR uint8 (H, W, 3).
-        labels (dict[str, str]): Method -> what to print below.
+        scores (dict[str, dict]): Method -> its scores.
+        quality (str | None): The PSNR among them that is printed below.
         crop (tuple of int): Top, left and side of the crop.
     """
     top, left, size = crop
     window = (slice(top, top + size), slice(left, left + size))
-    reference, name = sample.gt, 'GT'
-    if reference is None:
-        height, width = next(iter(images.values())).shape[:2]
-        lq = (sample.make_lq().numpy()[::-1].transpose(1, 2, 0) * 255).round().astype(np.uint8)
-        reference, name = cv2.resize(lq, (width, height), interpolation=cv2.INTER_NEAREST), 'LQ (nearest)'
-    framed = reference.copy()
-    cv2.rectangle(framed, (left, top), (left + size - 1, top + size - 1), (0, 0, 255), 2)
-    panels = [panel(framed, '', CROP * ZOOM), panel(reference[window], name, CROP * ZOOM)]
+    shown = references(sample, next(iter(images.values())).shape)
+    whole, reference = next(iter(shown.values())).copy(), [*shown.values()][-1]
+    cv2.rectangle(whole, (left, top), (left + size - 1, top + size - 1), (0, 0, 255), 2)
+    panels = [panel(whole, '', CROP * ZOOM)]
+    panels += [panel(image[window], name, CROP * ZOOM) for name, image in shown.items()]
     errors = {method: np.abs(image[window].astype(int) - reference[window]).mean(2) for method, image in images.items()}
     worst = max(1., *(error.max() for error in errors.values()))
     for method, image in images.items():
@@ -109,10 +121,13 @@ def sheet_row(sample, images, labels, crop):
         if sample.gt is not None:
             heat = cv2.applyColorMap((errors[method] / worst * 255).round().astype(np.uint8), cv2.COLORMAP_INFERNO)
             picture = np.hstack([picture, heat])
-        panels.append(panel(picture, labels[method], CROP * ZOOM))
+        below = f'{method} {scores[method][quality]:.2f} dB' if quality else method
+        panels.append(panel(picture, below, CROP * ZOOM))
     gap = np.full((panels[0].shape[0], MARGIN, 3), 255, np.uint8)
     row = np.hstack([part for item in panels for part in (item, gap)][:-1])
-    title = f'{sample.name}: {size} x {size} pixels at ({left}, {top}); dB of the whole image'
+    title = f'{sample.name}: {size} x {size} pixels at ({left}, {top})'
+    if quality:
+        title += f'; {label(quality)} in dB'
     if sample.gt is not None:
         title += f'; error maps from 0 (black) to {worst:.0f} of 255 (light)'
     strip = np.full((LABEL, row.shape[1], 3), 255, np.uint8)

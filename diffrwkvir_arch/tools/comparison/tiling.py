@@ -6,8 +6,8 @@ def restore_tiled(restore, lq, scale, tile, overlap):
     """Restores tiles of an image and blends them.
 
     Args:
-        restore (callable): (1, 3, h, w) -> (1, 3, scale*h, scale*w), for any h, w <= tile.
-        lq (Tensor): (1, 3, H, W).
+        restore (callable): (1, C, h, w) -> (1, 3, scale*h, scale*w), for any h, w <= tile.
+        lq (Tensor): (1, C, H, W); more than its three channels are handed on.
         scale (int): Output side over LQ side.
         tile (int): Side of a tile, in LQ pixels.
         overlap (int): What neighbours share, in LQ pixels; 0 <= overlap < tile.
@@ -16,7 +16,7 @@ def restore_tiled(restore, lq, scale, tile, overlap):
         Tensor: (1, 3, scale*H, scale*W).
     """
     height, width = lq.shape[-2:]
-    total = lq.new_zeros(*lq.shape[:2], scale * height, scale * width, dtype=torch.float32)
+    total = lq.new_zeros(1, 3, scale * height, scale * width, dtype=torch.float32)
     weights = torch.zeros_like(total[:, :1])
     for top in offsets(height, tile, overlap):
         for left in offsets(width, tile, overlap):
