@@ -33,6 +33,14 @@ def find_backbone(net, weights=None):
     return find_weights(url, weights), smallest
 
 
+def check_backbone(path, net, weights=None):
+    """find_backbone, whose errors name `path`, a section of an option file: before anything is written."""
+    try:
+        find_backbone(net, weights)
+    except InputError as error:
+        raise InputError(f'{path}: {error}') from None
+
+
 def build_lpips(net, path):
     """The package's network, frozen, in eval mode, on the CPU.
 

@@ -186,3 +186,6 @@ def check_metric(path, section, warn):
     options = {key: value for key, value in section.items() if key != 'better'}
     check_arguments(path, options, metric, warn, strict=is_own(metric),
                     left_out=('img', 'img2', 'mask'))
+    # What a metric wants to refuse before a training that would only meet it at its first validation.
+    if hasattr(metric, 'check_options'):
+        metric.check_options(path, section)

@@ -46,8 +46,9 @@ def backbones(tmp_path_factory):
 
 
 @pytest.mark.parametrize('name', [*WITH_GT, 'niqe'])
-def test_an_option_file_names_the_metric_and_a_misspelt_option_is_refused(name):
+def test_an_option_file_names_the_metric_and_a_misspelt_option_is_refused(name, backbones):
     options = {'type': f'calculate_{name}', 'crop_border': 4, 'better': 'lower'}
+    options |= {'weights': backbones['alex']} if name == 'lpips' else {}
     check_metric('val.metrics.m', options, pytest.fail)
     with pytest.raises(ValueError, match='crop_boarder'):
         check_metric('val.metrics.m', {**options, 'crop_boarder': 4}, pytest.fail)
@@ -164,8 +165,13 @@ def test_lpips_finds_its_backbone_in_torch_hubs_cache_or_says_what_to_put_there(
     target = tmp_path / 'hub' / 'checkpoints' / 'squeezenet1_1-b8a52dc0.pth'
     with pytest.raises(ValueError, match=f"{target} is missing: download {BACKBONES['squeeze'][0]} and"):
         measure('lpips', GREY, GREY, net='squeeze')
+    # Told of an option file too, before a training that would come to it hours later.
+    options = {'type': 'calculate_lpips', 'crop_border': 0, 'net': 'squeeze'}
+    with pytest.raises(ValueError, match=f'val.metrics.m: {target} is missing'):
+        check_metric('val.metrics.m', options, pytest.fail)
     target.parent.mkdir(parents=True)
     target.symlink_to(backbones['squeeze'])
+    check_metric('val.metrics.m', options, pytest.fail)
     assert measure('lpips', GREY, GREY, net='squeeze') == 0
 
 

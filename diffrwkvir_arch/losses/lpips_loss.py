@@ -4,7 +4,7 @@ from basicsr.utils.registry import LOSS_REGISTRY
 from torch import nn
 
 from diffrwkvir_arch.errors import InputError
-from diffrwkvir_arch.lpips_network import build_lpips, find_backbone
+from diffrwkvir_arch.lpips_network import build_lpips, check_backbone, find_backbone
 
 
 @LOSS_REGISTRY.register()
@@ -31,11 +31,8 @@ class LPIPSLoss(nn.Module):
 
     @staticmethod
     def check_options(path, section):
-        """Refuses another net and missing weights, before anything is written."""
-        try:
-            find_backbone(section['net'], section.get('weights'))
-        except InputError as error:
-            raise InputError(f'{path}: {error}') from None
+        """Refuses another net and missing weights."""
+        check_backbone(path, section['net'], section.get('weights'))
 
     def forward(self, x, gt):
         """x, gt (B, 3, H, W), RGB in [0, 1] -> scalar and None: BasicSR's perceptual losses come with one of style."""

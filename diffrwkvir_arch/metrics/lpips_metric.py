@@ -5,7 +5,7 @@ import numpy as np
 import torch
 from basicsr.utils.registry import METRIC_REGISTRY
 
-from diffrwkvir_arch.lpips_network import build_lpips, find_backbone
+from diffrwkvir_arch.lpips_network import build_lpips, check_backbone, find_backbone
 from diffrwkvir_arch.pretrained import choose_device
 
 from .contract import Unmeasurable, basicsr_metric, prepare_pair
@@ -44,6 +44,14 @@ def calculate_lpips(img, img2, crop_border, net='alex', input_order='HWC', weigh
         raise Unmeasurable(f'{height}x{width} pixels inside the border; {net} needs {smallest} on each side')
     with torch.no_grad():
         return network_on(net, path, device)(*(_to_tensor(image, device) for image in pair)).item()
+
+
+def check_options(path, section):
+    """Refuses another net and missing weights."""
+    check_backbone(path, section.get('net', 'alex'), section.get('weights'))
+
+
+calculate_lpips.check_options = check_options
 
 
 @functools.lru_cache(maxsize=None)
