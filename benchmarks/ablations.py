@@ -5,12 +5,13 @@
 Token shift, mixer, feed-forward part, scan and diffusion steps, one changed at a time, trained in both stages by the
 protocol of equal_budget.py. A difference to the default counts only where it is larger than what another seed changes.
 
-Left out, because network_g has no switch for it: the network without its prior, and other numbers of scan directions
-than four (omni), one of the four for each head (split) and one (1d).
+Without its prior the restorer trains alone, in one stage. Scan directions are four (omni), one of the four for each head
+(split) and one (1d); there is no switch for other numbers.
 """
+from study import without_prior  # noqa: F401  registers WithoutPrior
 from study.campaign import carry_out
 from study.command import arguments, complain, study_of
-from study.methods import DIFFRWKVIR, DIFFRWKVIR_KD, DIFFRWKVIR_SECOND, choose, two_stages
+from study.methods import DIFFRWKVIR, DIFFRWKVIR_KD, DIFFRWKVIR_SECOND, choose, one_stage, two_stages
 from study.report import HEADINGS, by_method, cost_cells, set_means, with_range, write_report
 
 DEFAULT = 'default'
@@ -18,7 +19,7 @@ DEFAULT = 'default'
 SWITCHES = {
     DEFAULT: {},
     'shift-quad': {'shift': 'quad'}, 'shift-uni': {'shift': 'uni'},
-    'mixer-attention': {'mixer': 'attention'}, 'mixer-resnet': {'mixer': 'resnet'},
+    'mixer-attention': {'mixer': 'attention'}, 'mixer-resnet': {'mixer': 'resnet'}, 'mixer-rwkv': {'mixer': 'rwkv'},
     'ffn-mlp_relu': {'ffn': 'mlp_relu'}, 'ffn-mlp_gelu': {'ffn': 'mlp_gelu'}, 'ffn-gated_mlp': {'ffn': 'gated_mlp'},
     'scan-split': {'scan': 'split'}, 'scan-1d': {'scan': '1d'},
     'steps-4': {'steps': 4}, 'steps-10': {'steps': 10}, 'steps-20': {'steps': 20},
@@ -35,6 +36,8 @@ def variant(switches):
 
 
 VARIANTS = {name: variant(switches) for name, switches in SWITCHES.items()}
+VARIANTS['prior-off'] = one_stage({
+    'type': 'WithoutPrior', **{key: value for key, value in DIFFRWKVIR.items() if key != 'encoder_dim'}})
 
 
 def difference(values, default):
@@ -80,8 +83,9 @@ def main(argv=None):
         'default: omni shift, ttt mixer, cab feed-forward, omni scan, '
         f'{DIFFRWKVIR_SECOND["steps"]} diffusion steps; every other row changes one switch.',
         f'{SAME}: no larger than the range over the seeds of the variant or of the default; ?: one seed, no range.',
-        'Left out, for want of a switch in network_g: no prior; other numbers of scan directions than 4 (omni), one '
-        'of the 4 for each head (split) and 1 (1d).']
+        'prior-off: the restorer alone in one stage, which sees nothing but the LQ from the first iteration on.',
+        'Left out, for want of a switch in network_g: other numbers of scan directions than 4 (omni), one of the 4 for '
+        'each head (split) and 1 (1d).']
     tables = [(HEADINGS[budget], ablation_rows(outcome, budget)) for budget in args.budgets]
     write_report(study, outcome, 'Ablations of DiffRWKVIR', tables, notes)
     return 1 if outcome.failures or outcome.interrupted else 0

@@ -3,6 +3,7 @@ import copy
 
 import pytest
 import torch
+from diffrwkvir_arch.archs.bidirectional_wkv import BidirectionalWKV, bidirectional_wkv
 from diffrwkvir_arch.archs.diffrwkvir_s1_arch import DiffRWKVIRS1
 from diffrwkvir_arch.archs.diffrwkvir_s2_arch import DiffRWKVIRS2
 from diffrwkvir_arch.archs.feed_forward import ChannelAttention, build_feed_forward
@@ -131,7 +132,7 @@ def test_a_misspelt_option_is_refused():
         DiffRWKVIRS2(blokcs=3)
 
 
-SWITCHES = [('shift', 'quad'), ('shift', 'uni'), ('mixer', 'attention'), ('mixer', 'resnet'), ('ffn', 'mlp_relu'),
+SWITCHES = [('shift', 'quad'), ('shift', 'uni'), ('mixer', 'attention'), ('mixer', 'resnet'), ('mixer', 'rwkv'), ('ffn', 'mlp_relu'),
             ('ffn', 'mlp_gelu'), ('ffn', 'gated_mlp'), ('scan', 'split'), ('scan', '1d')]
 
 
@@ -250,6 +251,33 @@ def test_split_scan_gives_every_direction_a_share_of_the_heads():
         alone = state_evolution_2d(*(t[:, :, head:head + 1] for t in (q, k, v, log_decay, step_size)), 3, 3,
                                    directions=(direction, ))
         torch.testing.assert_close(out[:, :, head:head + 1], alone)
+
+
+@pytest.mark.parametrize('length', [1, 2, 37])
+def test_bidirectional_wkv_is_the_mean_that_its_definition_says(length):
+    k, v = torch.randn(2, length, 3, dtype=torch.float64) * 4, torch.randn(2, length, 3, dtype=torch.float64)
+    decay, bonus = torch.tensor([0.5, 9., -3.]).double(), torch.tensor([0., -2., 5.]).double()
+    distance = (torch.arange(length) - torch.arange(length)[:, None]).abs()[None, :, :, None]
+    scores = torch.where(distance > 0, k[:, None] - (distance - 1) * decay / length, k[:, None] + bonus / length)
+    expected = torch.einsum('btic,bic->btc', scores.softmax(2), v)
+    torch.testing.assert_close(bidirectional_wkv(k, v, decay, bonus), expected)
+
+
+def test_wkv_goes_along_rows_and_columns_in_turn():
+    """Turned images see what the passes in the other order would see of the unturned ones."""
+    mixer, x = BidirectionalWKV(4), torch.randn(1, 4, 5, 3)
+    mixer.shift = torch.nn.Identity()
+    turned = BidirectionalWKV(4)
+    turned.shift = torch.nn.Identity()
+    turned.load_state_dict({key: value.flip(0) if key in ('decay', 'bonus') else value
+                            for key, value in mixer.state_dict().items()}, strict=False)
+    assert mixer(x).shape == x.shape
+    assert not torch.allclose(turned(x.mT).mT, mixer(x))
+    with torch.no_grad():
+        for net in (mixer, turned):
+            net.decay.zero_()    # without decay and bonus the order of tokens is of no account
+            net.bonus.zero_()
+    torch.testing.assert_close(turned(x.mT).mT, mixer(x))
 
 
 def test_channel_attention_is_equation_11():

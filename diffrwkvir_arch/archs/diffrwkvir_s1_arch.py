@@ -24,7 +24,7 @@ class DiffRWKVIRS1(nn.Module):
         upsampler (str): 'classic' | 'direct'; up_dim (int): channels of the classic one.
         shift (str): 'omni' | 'quad' | 'uni' (Fig. 5).
         scan (str): 'omni' | 'split' | '1d'.
-        mixer (str): 'ttt' | 'attention' | 'resnet'.
+        mixer (str): 'ttt' | 'attention' | 'resnet' | 'rwkv' (Restore-RWKV's).
         ffn (str): 'cab' | 'mlp_relu' | 'mlp_gelu' | 'gated_mlp'.
         use_checkpoint (bool): Trade time for memory in training.
     """

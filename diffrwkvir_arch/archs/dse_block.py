@@ -34,7 +34,7 @@ class DSEBlock(nn.Module):
         dim (int): Channels C.
         prior_dim (int | None): Width of the prior; None builds a block that no prior guides.
         head_dim, shift, scan: See mixers.StateEvolutionBlock.
-        mixer (str): 'ttt' | 'attention' | 'resnet'.
+        mixer (str): 'ttt' | 'attention' | 'resnet' | 'rwkv' (Restore-RWKV's).
         ffn (str): 'cab' | 'mlp_relu' | 'mlp_gelu' | 'gated_mlp'.
     """
 

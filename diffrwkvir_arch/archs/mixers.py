@@ -1,4 +1,5 @@
-"""Spatial mixers, the first half of a DSE block: state evolution (Fig. 4) and the two that Table 5 compares it with.
+"""Spatial mixers, the first half of a DSE block: state evolution (Fig. 4), the two that Table 5 compares it with, and
+Restore-RWKV's.
 
 All take and return (B, C, H, W). What is linear in every pixel is a 1x1 convolution: on CPUs oneDNN's convolutions take
 half the time of nn.Linear's matrix products or less, on channels-last images both see the same memory.
@@ -8,6 +9,7 @@ import torch.nn.functional as F
 from state_evolution import DIRECTIONS, state_evolution_2d
 from torch import nn
 
+from .bidirectional_wkv import BidirectionalWKV
 from .initialisation import begin_small
 from .token_shift import SHIFTS
 from .tokens import to_image, to_tokens
@@ -118,11 +120,13 @@ class ConvMixer(nn.Sequential):
 
 
 def build_mixer(mixer, dim, head_dim, shift, scan):
-    """mixer: 'ttt' (state evolution) | 'attention' | 'resnet'; shift and scan concern 'ttt' alone."""
+    """mixer: 'ttt' (state evolution) | 'attention' | 'resnet' | 'rwkv'; scan concerns 'ttt' alone, shift it and 'rwkv'."""
     if mixer == 'ttt':
         return StateEvolutionBlock(dim, head_dim, shift, scan)
     if mixer == 'attention':
         return Attention(dim, head_dim)
     if mixer == 'resnet':
         return ConvMixer(dim)
-    raise ValueError(f"mixer must be 'ttt', 'attention' or 'resnet', got {mixer!r}")
+    if mixer == 'rwkv':
+        return BidirectionalWKV(dim, shift)
+    raise ValueError(f"mixer must be 'ttt', 'attention', 'resnet' or 'rwkv', got {mixer!r}")
