@@ -93,7 +93,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--data', type=Path, required=True, help='folder of train/ and inpainting/images/')
     parser.add_argument('--out', type=Path, default=Path('results/small_inpainting'), help='default: %(default)s')
-    parser.add_argument('--iterations', type=int, nargs=2, default=(2500, 1500), metavar=('S1', 'S2'),
+    parser.add_argument('--iterations', type=int, nargs=2, default=(1000, 2000), metavar=('S1', 'S2'),
                         help='of the two stages (default: %(default)s)')
     parser.add_argument('--report', type=Path, help='folder for the table and the contact sheets')
     args = parser.parse_args()
@@ -120,7 +120,7 @@ def main():
             f'pixels with masks of lama_train_256; {len(test)} test images of {SIDE}x{SIDE} pixels. {minutes:.1f} min of '
             f'training, {(time.time() - start) / 60:.1f} min in all; {cpu_name()}, {torch.get_num_threads()} threads, '
             f'torch {torch.__version__}.\n\n')
-    report = note + (root / 'compare' / 'results.md').read_text(encoding='utf-8')
+    report = note + (root / 'compare' / 'results.md').read_text(encoding='utf-8').replace(str(root), str(args.out))
     print('\n' + note)
     if args.report:
         args.report.mkdir(parents=True, exist_ok=True)

@@ -63,6 +63,9 @@ def check_options(opt, warn):
     require(metrics, 'val.metrics', [])
     for name, metric in metrics.items():
         check_metric(f'val.metrics.{name}', metric, warn)
+        if hasattr(look_up('metric', metric['type'], ''), 'set_score') and not hasattr(model, 'set_scores'):
+            raise InputError(f'val.metrics.{name}: {metric["type"]} measures a set as a whole, {opt["model_type"]} '
+                             'measures image by image: take RestorationModel or a model built on it')
     check_resume_networks(opt)
     # What a model wants to refuse before anything is written; what it asks for may take longer than finding the data.
     if hasattr(model, 'check_options'):

@@ -302,7 +302,7 @@ def test_the_contact_sheet_shows_the_holes_grey_beside_the_gt(world):
                                interpolation=cv2.INTER_NEAREST) for start in (left, left + side + sheets.MARGIN))
     grey = (holes == 128).all(2)
     assert 0 < grey.mean() < 1 and np.array_equal(holes[~grey], whole[~grey])
-    assert not (whole == 128).all(2)[grey].any()
+    assert (whole == 128).all(2)[grey].mean() < 0.1    # a grey photograph may have some of its own
 
 
 def images_differ_most(image):

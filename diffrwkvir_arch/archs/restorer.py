@@ -5,22 +5,21 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from .dse_block import DSEBlock
+from .hole_filling import fill_holes
 from .initialisation import begin_small
 from .tokens import enlarge, pad_to_multiple, standardize
 
 SCALES = (1, 2, 3, 4)
-# What a network sees in a hole: whatever the image holds there cannot leak into the result.
-HOLE = 0.5
 
 
 def join_mask(lq, mask, in_channels):
-    """LQ (B, C, h, w) and mask (B, 1, h, w), 1 in the hole, or None -> (B, in_channels, h, w), HOLE in the hole."""
+    """LQ (B, C, h, w) and mask (B, 1, h, w), 1 in the hole, or None -> (B, in_channels, h, w), holes filled smoothly."""
     joined = lq
     if mask is not None:
         expected = (len(lq), 1, *lq.shape[-2:])
         if tuple(mask.shape) != expected:
             raise ValueError(f'the mask must be {expected} for LQ {tuple(lq.shape)}, got {tuple(mask.shape)}')
-        joined = torch.cat([torch.where(mask > 0.5, HOLE, lq), mask.to(lq.dtype)], dim=1)
+        joined = torch.cat([fill_holes(lq, mask), mask.to(lq.dtype)], dim=1)
     if joined.shape[1] != in_channels:
         hint = '; it inpaints, give it a mask' if mask is None and joined.shape[1] == in_channels - 1 else ''
         raise ValueError(f'this network was built for in_channels {in_channels}, got LQ with {lq.shape[1]} channels '
@@ -73,8 +72,9 @@ class Restorer(nn.Module):
     """LQ image and prior -> restored image.
 
     Works at LQ resolution; at scale 1 on PixelUnshuffle(4) features. The network adds to a base image, the bicubically
-    enlarged LQ (the LQ itself at scale 1). Sizes that do not fit are padded inside and cropped. For inpainting the mask
-    is the LQ's last channel; known pixels come back as they were.
+    enlarged LQ; at scale 1 the LQ itself, its holes filled by what surrounds them (hole_filling.py). Sizes that do not
+    fit are padded inside and cropped. For inpainting the mask is the LQ's last channel; known pixels come back as they
+    were.
 
     Args:
         scale (int): 1, 2, 3 or 4.

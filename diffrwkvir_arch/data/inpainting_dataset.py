@@ -9,7 +9,7 @@ from diffrwkvir_arch.data.mask_folder import MaskFolder
 from diffrwkvir_arch.data.mask_presets import DrawnMasks
 from diffrwkvir_arch.errors import InputError
 
-# What holes are filled with in lq: middle grey. Our networks overwrite it; others and people see it.
+# What holes are filled with in lq: middle grey. Our networks fill them anew; others and people see it.
 FILL = 0.5
 
 

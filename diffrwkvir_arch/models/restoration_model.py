@@ -1,20 +1,20 @@
 """RestorationModel: BasicSR's SRModel for any single network, and the frame in which both stages train and test."""
-import inspect
 from collections import OrderedDict
 
 import torch
 from basicsr.models.sr_model import SRModel
-from basicsr.utils.registry import METRIC_REGISTRY, MODEL_REGISTRY
+from basicsr.utils.registry import MODEL_REGISTRY
 
 from diffrwkvir_arch.archs.tokens import pad_to_multiple
 from diffrwkvir_arch.errors import InputError
-from diffrwkvir_arch.toolbox.images import needs_gt
+
+from .validation import Validation
 
 AMP_DTYPES = {None: None, 'bf16': torch.bfloat16}
 
 
 @MODEL_REGISTRY.register()
-class RestorationModel(SRModel):
+class RestorationModel(Validation, SRModel):
     """Trains, validates and tests network_g on LQ/GT pairs, and tests it on LQ images alone.
 
     Beyond SRModel: stops at a loss or gradient that is not finite, clips gradients (train.clip_grad_norm), trains under
@@ -146,31 +146,3 @@ class RestorationModel(SRModel):
         self.lq = lq
         scale = self.opt.get('scale', 1)
         return output[..., :height * scale, :width * scale]
-
-    def get_current_visuals(self):
-        """What validation saves and measures of an image; metrics of the hole get its mask."""
-        if self.mask is not None:
-            hole = self.mask[0, 0].cpu().numpy()
-            for opt in (self.opt['val'].get('metrics') or {}).values():
-                if 'mask' in opt:
-                    opt['mask'] = hole
-        return super().get_current_visuals()
-
-    def nondist_validation(self, dataloader, current_iter, tb_logger, save_img):
-        val_opt = self.opt['val']
-        metrics = val_opt.get('metrics')
-        has_gt = dataloader.dataset.opt.get('dataroot_gt') is not None
-        # BasicSR hands a metric the two images and its options: the mask travels as one of these.
-        val_opt['metrics'] = {
-            name: {**opt, 'mask': None} if takes(opt['type'], 'mask') else opt
-            for name, opt in (metrics or {}).items() if has_gt or not needs_gt(opt['type'])
-        } or None
-        try:
-            super().nondist_validation(dataloader, current_iter, tb_logger, save_img)
-        finally:
-            val_opt['metrics'] = metrics
-
-
-def takes(metric_type, argument):
-    """Whether a registered metric has an argument of that name."""
-    return argument in inspect.signature(METRIC_REGISTRY.get(metric_type)).parameters

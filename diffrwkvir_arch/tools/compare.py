@@ -15,7 +15,7 @@ from .comparison.methods import parse_method
 from .comparison.names import OPTION_SUFFIXES, own_or_shipped, refuse_twice, split_label, split_pair
 from .comparison.plots import write_plots
 from .comparison.report import failure_lines, write_tables
-from .comparison.scoring import applicable, choose_metrics, usable_metrics
+from .comparison.scoring import applicable, choose_metrics, split_by_set, usable_metrics
 from .comparison.sheets import write_sheet
 from .profile import find_device
 
@@ -60,7 +60,7 @@ def argument_parser():
     parser.add_argument('-o', '--output', default='results/compare', metavar='FOLDER', help='default: %(default)s')
     parser.add_argument('--metrics', nargs='+', metavar='NAME', help='psnr_y ssim_y psnr_rgb ssim_rgb rmse sam '
                         'lpips_alex niqe, at scale 1 hole_psnr hole_ssim lpips_vgg too (default: all whose weights are '
-                        'there)')
+                        'there), and of sets as a whole fid kid')
     parser.add_argument('--input', nargs=3, type=int, metavar=('C', 'H', 'W'),
                         help='LQ size for FLOPs (default: that of the first image, or of a tile)')
     parser.add_argument('--tile', type=int, metavar='PIXELS', help='restore larger LQs in tiles of this side')
@@ -69,7 +69,7 @@ def argument_parser():
     parser.add_argument('--device', default='auto', help='auto, cpu, cuda or cuda:N (default: a GPU if there is one)')
     parser.add_argument('--crops', type=int, default=5, help='rows of a contact sheet (default: %(default)s)')
     parser.add_argument('--save-images', action='store_true', help='keep all restored images in restored/SET/METHOD; '
-                        'otherwise those of the contact sheets')
+                        'otherwise those of the contact sheets; fid and kid need them all and keep them')
     parser.add_argument('--fresh', action='store_true', help='forget what earlier runs in this folder found')
     return parser
 
@@ -147,7 +147,9 @@ def main(arguments=None):
     (out / 'failures.log').unlink(missing_ok=True)
     input_size = tuple(args.input[1:]) if args.input else first_lq_size(sets, args.tile)
     overlap = min(16, (args.tile or 0) // 2) if args.overlap is None else args.overlap
-    settings = Settings(scale, device, metrics, out, input_size, args.tile, overlap, args.repeats, args.save_images)
+    by_image, by_set = split_by_set(metrics)
+    settings = Settings(scale, device, by_image, out, input_size, args.tile, overlap, args.repeats,
+                        args.save_images or bool(by_set), by_set)
 
     with tqdm(total=len(methods) * sum(map(len, sets)), unit='image') as bar:
         try:
@@ -161,7 +163,7 @@ def main(arguments=None):
         drawn[image_set.name] = write_sheet(results, labels, image_set, settings, args.crops)
         written.append(f'{image_set.name}.png' if drawn[image_set.name] else
                        f'no contact sheet of {image_set.name}: restored images are missing, --save-images keeps them')
-    if not args.save_images:
+    if not settings.save_images:
         remove_undrawn(results, drawn, settings)
     written += write_plots(results, labels, sets, settings)
     print(f'\n{len(results.rows)} results, {results.computed} of them computed now. {out}: {", ".join(written)}')

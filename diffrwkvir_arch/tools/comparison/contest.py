@@ -17,11 +17,15 @@ from ..call_cost import device_name, milliseconds
 from .image_sets import digest
 from .journal import key_of
 from .scoring import score
+from .set_scoring import score_set
 
 
 @dataclass
 class Settings:
-    """What all methods share. tile, overlap, input_size (h, w): in LQ pixels; metrics: name -> options."""
+    """What all methods share. tile, overlap, input_size (h, w): in LQ pixels; metrics: name -> options.
+
+    set_metrics: likewise, those that belong to a set as a whole and need save_images.
+    """
     scale: int
     device: torch.device
     metrics: dict
@@ -31,6 +35,7 @@ class Settings:
     overlap: int
     repeats: int
     save_images: bool
+    set_metrics: dict = field(default_factory=dict)
 
     def conditions(self):
         """What a result depends on beside method and image."""
@@ -46,10 +51,12 @@ class Results:
     """What is known so far.
 
     rows: dicts of method, set, image, scores, ms, peak_mb. costs: method -> what Contestant.cost gives.
-    failures: (method, set) -> reason; set None where the method could not even start. computed: images restored now.
+    set_scores: (method, set) -> what score_set gives. failures: (method, set) -> reason; set None where the method
+    could not even start. computed: images restored now.
     """
     rows: list = field(default_factory=list)
     costs: dict = field(default_factory=dict)
+    set_scores: dict = field(default_factory=dict)
     failures: dict = field(default_factory=dict)
     computed: int = 0
 
@@ -100,6 +107,14 @@ class Contestant:
                   'file': path.relative_to(self.settings.out).as_posix()}
         self.journal.put(key, found)
         return found, True
+
+    def set_scores(self, image_set, rows):
+        """What score_set finds on the restored images in files."""
+        def read(row):
+            path = self.settings.restored_path(image_set.name, self.method.label, row['image'])
+            return read_restored(path, row['restored'])
+
+        return score_set(image_set, rows, read, self.settings.set_metrics, self.journal)
 
     def is_kept(self, path, found):
         """Whether a result's restored image is at `path`, where it is copied to if it was made under other names."""
@@ -183,8 +198,16 @@ def run_set(contestant, image_set, results, bar):
             note_failure(results, contestant.settings, label, image_set.name, error, sample.name)
             return
         results.computed += computed
-        results.rows.append({'method': label, 'set': image_set.name, 'image': sample.name, **found})
+        results.rows.append({'method': label, 'set': image_set.name, 'image': sample.name,
+                             'fingerprint': sample.fingerprint, **found})
         bar.update()
+    if contestant.settings.set_metrics:
+        bar.set_postfix_str(f'{image_set.name}: {", ".join(contestant.settings.set_metrics)}')
+        rows = results.of(label, image_set.name)
+        try:
+            results.set_scores[label, image_set.name] = contestant.set_scores(image_set, rows)
+        except Exception as error:
+            note_failure(results, contestant.settings, label, image_set.name, error)
 
 
 def note_failure(results, settings, label, set_name, error, image=None):

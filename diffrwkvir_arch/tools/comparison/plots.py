@@ -3,7 +3,7 @@ import math
 
 from diffrwkvir_arch.metrics.tables import direction, label
 
-from .report import mean_scores, median_ms
+from .report import median_ms, set_means
 from .scoring import first_psnr
 
 SMALLEST, LARGEST = 30, 900  # marker areas, in square points
@@ -32,7 +32,8 @@ def write_plots(results, methods, sets, settings):
         figure.savefig(settings.out / 'scatter.png', dpi=150)
         written.append('scatter.png')
     for name, entries in found.items():
-        metrics = [metric for metric in settings.metrics if any(entry[metric] is not None for entry in entries)]
+        metrics = [metric for metric in (*settings.metrics, *settings.set_metrics)
+                   if any(entry.get(metric) is not None for entry in entries)]
         if metrics:
             rows = -(-len(metrics) // COLUMNS)
             figure = Figure(figsize=(4.5 * COLUMNS, (0.4 * len(entries) + 1) * rows), layout='constrained')
@@ -57,7 +58,7 @@ def means(results, methods, set_name, metrics):
         found = results.of(method, set_name)
         if found:
             scores = {name: mean if mean is not None and math.isfinite(mean) else None
-                      for name, mean in mean_scores(found, metrics).items()}
+                      for name, mean in set_means(results, method, set_name, metrics).items()}
             entries.append({'method': method, 'parameters': results.costs[method]['parameters'],
                             'ms': median_ms(found), **scores})
     return entries

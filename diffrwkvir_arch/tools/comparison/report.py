@@ -10,6 +10,7 @@ from diffrwkvir_arch.metrics.tables import markdown_table as quality_table
 from ..call_cost import allocator, device_name
 from ..scores import markdown_table, write_csv
 from .scoring import applicable, describe
+from .set_scoring import remark
 
 
 def mean_scores(rows, metrics):
@@ -19,6 +20,11 @@ def mean_scores(rows, metrics):
         values = [row['scores'][name] for row in rows if row['scores'][name] is not None]
         means[name] = statistics.fmean(values) if values else None
     return means
+
+
+def set_means(results, method, set_name, metrics):
+    """mean_scores of a method on a set, and the scores of the set as a whole."""
+    return {**mean_scores(results.of(method, set_name), metrics), **results.set_scores.get((method, set_name), {})}
 
 
 def median_ms(rows):
@@ -60,9 +66,11 @@ def markdown(results, methods, sets, settings, remarks):
     for image_set in sets:
         metrics = applicable(settings.metrics, image_set.has_masks)
         rows = [{'method': marked(method, results), 'set': image_set.name,
-                 **mean_scores(results.of(method, image_set.name), metrics)} for method in methods]
+                 **set_means(results, method, image_set.name, metrics)} for method in methods]
         lines += [f'## {image_set.name}', '', f'{len(image_set)} images; {image_set.how}.', '', quality_table(rows), '']
         lines += missing_values(results, image_set, settings)
+        if settings.set_metrics:
+            lines += [f'- {remark(settings.set_metrics, len(image_set))}', '']
     lines += ['## Cost', '', markdown_table(cost_rows(results, methods, sets)), '']
     notes = [f'{method}: {note}' for method in methods for note in cost_notes(results.costs.get(method, {}))]
     lines += [*(f'- {note}' for note in notes), ''] if notes else []
@@ -150,12 +158,14 @@ def as_json(results, methods, sets, settings, rows, remarks):
         for method in methods:
             found = results.of(method, image_set.name)
             means.append({'method': method, 'set': image_set.name, 'images': len(found),
-                          **plain(mean_scores(found, settings.metrics)), 'ms': median_ms(found) if found else None,
+                          **plain(set_means(results, method, image_set.name, settings.metrics)),
+                          'ms': median_ms(found) if found else None,
                           'peak_mb': peak_mb(found)})
     return {
         'scale': settings.scale, 'device': device_name(settings.device), 'torch': torch.__version__,
         'input_size': list(settings.input_size), 'tile': settings.tile, 'overlap': settings.overlap,
-        'repeats': settings.repeats, 'allocator': allocator(), 'metrics': settings.metrics, 'remarks': remarks,
+        'repeats': settings.repeats, 'allocator': allocator(), 'metrics': settings.metrics,
+        'set_metrics': settings.set_metrics, 'remarks': remarks,
         'sets': [{'name': image_set.name, 'images': len(image_set), 'lq': image_set.how} for image_set in sets],
         'methods': [{'name': method, **results.costs.get(method, {})} for method in methods],
         'means': means, 'images': [plain(row) for row in rows],

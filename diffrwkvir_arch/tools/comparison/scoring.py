@@ -1,4 +1,4 @@
-"""One image's scores: PSNR and SSIM in both protocols and in holes, RMSE, SAM, LPIPS, NIQE, as far as they work."""
+"""Which metrics there are, and one image's scores by them, as far as they work; those of a set are in set_scoring."""
 import inspect
 import math
 import warnings
@@ -9,6 +9,7 @@ from basicsr.metrics import calculate_metric
 from basicsr.utils.registry import METRIC_REGISTRY
 
 from diffrwkvir_arch.errors import InputError, did_you_mean
+from diffrwkvir_arch.metrics.inception_metric import SetScores, is_of_set
 from diffrwkvir_arch.metrics.protocols import protocol_metrics
 from diffrwkvir_arch.toolbox.images import needs_gt
 
@@ -31,6 +32,7 @@ def known_metrics(scale):
         'sam': {'type': 'calculate_sam', 'crop_border': 0, 'unit': 'degrees'},
         **{f'lpips_{net}': {'type': 'calculate_lpips', 'crop_border': 0, 'net': net} for net in nets},
         'niqe': {'type': 'calculate_niqe', 'crop_border': border},
+        **{name: {'type': f'calculate_{name}'} for name in ('fid', 'kid')},
     }
 
 
@@ -42,6 +44,12 @@ def takes_mask(options):
 def applicable(metrics, has_masks):
     """Those metrics, name -> options, that a set with or without masks can be measured by."""
     return {name: options for name, options in metrics.items() if has_masks or not takes_mask(options)}
+
+
+def split_by_set(metrics):
+    """-> the metrics of single images and those of a set as a whole, both name -> options."""
+    by_set = {name: options for name, options in metrics.items() if is_of_set(options['type'])}
+    return {name: options for name, options in metrics.items() if name not in by_set}, by_set
 
 
 def first_psnr(metrics, found):
@@ -63,7 +71,7 @@ def choose_metrics(names, scale):
     """The metrics of --metrics.
 
     Args:
-        names (list of str | None): None for all.
+        names (list of str | None): None for all that are measured image by image.
 
     Returns:
         dict: Name -> options.
@@ -76,11 +84,12 @@ def choose_metrics(names, scale):
         if name not in known:
             raise InputError(f"--metrics: unknown metric '{name}'{did_you_mean(name, known)}; there are "
                              f'{", ".join(known)}')
-    return {name: options for name, options in known.items() if not names or name in names}
+    return {name: options for name, options in known.items()
+            if (name in names if names else not is_of_set(options['type']))}
 
 
 def usable_metrics(metrics):
-    """Tries each metric on noise.
+    """Tries each metric on noise, those of a set by loading their network.
 
     Returns:
         tuple: The metrics that work here, and name -> why for the others, such as one whose weights are not there.
@@ -90,7 +99,10 @@ def usable_metrics(metrics):
     usable, unusable = {}, {}
     for name, options in metrics.items():
         try:
-            measure({'img': noise[0], 'img2': noise[1]}, hole, options)
+            if is_of_set(options['type']):
+                SetScores({name: options})
+            else:
+                measure({'img': noise[0], 'img2': noise[1]}, hole, options)
         except (InputError, ImportError, OSError) as error:
             unusable[name] = str(error).splitlines()[0]
         else:

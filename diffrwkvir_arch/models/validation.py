@@ -1,0 +1,72 @@
+"""BasicSR's validation with what it lacks: metrics of holes and of whole sets, and datasets without a GT."""
+import inspect
+import math
+
+from basicsr.utils import get_root_logger, tensor2img
+from basicsr.utils.registry import METRIC_REGISTRY
+
+from diffrwkvir_arch.metrics.inception_metric import SetScores, is_of_set
+from diffrwkvir_arch.toolbox.images import needs_gt
+
+
+class Validation:
+    """Mix-in before SRModel: hands metrics of the hole their mask, and images to metrics that belong to a set.
+
+    Metrics that need a GT are left out where there is none. The model has `mask`, (1, 1, H, W) of an image or None.
+    """
+
+    # SetScores of the validation that runs.
+    set_scores = None
+
+    def get_current_visuals(self):
+        """What validation saves and measures of an image."""
+        if self.mask is not None:
+            hole = self.mask[0, 0].cpu().numpy()
+            for opt in (self.opt['val'].get('metrics') or {}).values():
+                if 'mask' in opt:
+                    opt['mask'] = hole
+        visuals = super().get_current_visuals()
+        if self.set_scores:
+            self.set_scores.update(*(tensor2img([visuals[name]]) for name in ('result', 'gt')))
+        return visuals
+
+    def nondist_validation(self, dataloader, current_iter, tb_logger, save_img):
+        val_opt = self.opt['val']
+        metrics = val_opt.get('metrics')
+        has_gt = dataloader.dataset.opt.get('dataroot_gt') is not None
+        measured = {name: opt for name, opt in (metrics or {}).items() if has_gt or not needs_gt(opt['type'])}
+        of_set = {name: opt for name, opt in measured.items() if is_of_set(opt['type'])}
+        # BasicSR hands a metric the two images and its options: the mask travels as one of these.
+        by_image = {name: {**opt, 'mask': None} if takes(opt['type'], 'mask') else opt
+                    for name, opt in measured.items() if name not in of_set}
+        val_opt['metrics'] = by_image if measured else None
+        # BasicSR would go on with the metrics of the first dataset.
+        self.metric_results = dict.fromkeys(by_image, 0)
+        self.set_scores = SetScores(of_set) if of_set else None
+        try:
+            super().nondist_validation(dataloader, current_iter, tb_logger, save_img)
+        finally:
+            val_opt['metrics'], self.set_scores = metrics, None
+
+    def _log_validation_metric_values(self, current_iter, dataset_name, tb_logger):
+        """BasicSR's block of the log, with the set's own scores and the number of images N that they are of."""
+        best, counts = self.best_metric_results[dataset_name], {}
+        if self.set_scores:
+            for name, value in self.set_scores.compute().items():
+                best.setdefault(name, {'better': 'lower', 'val': math.inf, 'iter': -1})
+                self._update_best_metric_result(dataset_name, name, value, current_iter)
+                self.metric_results[name], counts[name] = value, f'  N = {self.set_scores.images}'
+        text = f'Validation {dataset_name}\n'
+        for name, value in self.metric_results.items():
+            # KIDs differ in their fourth decimal.
+            decimals = 6 if name in counts else 4
+            text += (f'\t # {name}: {value:.{decimals}f}{counts.get(name, "")}'
+                     f'\tBest: {best[name]["val"]:.{decimals}f} @ {best[name]["iter"]} iter\n')
+            if tb_logger:
+                tb_logger.add_scalar(f'metrics/{dataset_name}/{name}', value, current_iter)
+        get_root_logger().info(text)
+
+
+def takes(metric_type, argument):
+    """Whether a registered metric has an argument of that name."""
+    return argument in inspect.signature(METRIC_REGISTRY.get(metric_type)).parameters
