@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from compare_cases import DIFFUSING, EDSR, SCALE, build, write_method
+from compare_cases import DIFFUSING, EDSR, SCALE, build, write_method, record_calls, without_plots
 from diffrwkvir_arch.errors import InputError
 from diffrwkvir_arch.tools import compare, pairs
 from diffrwkvir_arch.tools.comparison import contest, methods, plots
@@ -45,22 +45,12 @@ def world(tmp_path, monkeypatch, photos):
 
 @pytest.fixture
 def calls(monkeypatch):
-    """The labels of networks that restored an image, a timed call each (an untimed one comes before the first)."""
-    seen = []
-    measure = contest.Contestant.measure
-
-    def counted(self, sample):
-        seen.append((self.method.label, sample.name))
-        return measure(self, sample)
-
-    monkeypatch.setattr(contest.Contestant, 'measure', counted)
-    return seen
+    return record_calls(monkeypatch)
 
 
 @pytest.fixture(autouse=True)
 def no_plots(monkeypatch):
-    """They take a second each; the test of pictures draws them itself."""
-    monkeypatch.setattr(compare, 'write_plots', lambda *_: [])
+    without_plots(monkeypatch)
 
 
 def run(*arguments, metrics=PSNR):

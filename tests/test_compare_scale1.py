@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from compare_cases import DENOISING, DIFFUSING, INPAINTING, build, write_method
+from compare_cases import DENOISING, DIFFUSING, INPAINTING, build, write_method, record_calls, without_plots
 from drawing import draw
 from skimage.metrics import peak_signal_noise_ratio
 
@@ -55,22 +55,12 @@ def world(workdir):
 
 @pytest.fixture
 def calls(monkeypatch):
-    """What was restored: label and image."""
-    seen = []
-    measure = contest.Contestant.measure
-
-    def counted(self, sample):
-        seen.append((self.method.label, sample.name))
-        return measure(self, sample)
-
-    monkeypatch.setattr(contest.Contestant, 'measure', counted)
-    return seen
+    return record_calls(monkeypatch)
 
 
 @pytest.fixture(autouse=True)
 def no_plots(monkeypatch):
-    """They take a second each; the test of plots draws them itself."""
-    monkeypatch.setattr(compare, 'write_plots', lambda *_: [])
+    without_plots(monkeypatch)
 
 
 def run(*arguments, metrics=METRICS):

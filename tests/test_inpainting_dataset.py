@@ -1,5 +1,7 @@
 """InpaintingDataset: what an item holds, which mask belongs to which image, what repeats, what is refused."""
+import random
 import shutil
+from collections import Counter
 from pathlib import Path
 
 import cv2
@@ -148,17 +150,34 @@ def test_black_is_the_hole_where_masks_are_inverted(inpainting, masks):
 
 
 def test_training_crops_any_mask_of_the_folder_where_it_has_a_hole(inpainting, tmp_path):
-    write_mask(tmp_path / 'others', 'big.png', hole(200, 200))
+    # A thousandth of it: crops anywhere would have no hole.
+    write_mask(tmp_path / 'others', 'big.png', hole(500, 500))
     dataset = inpainting(phase='train', gt_size=24, dataroot_mask=str(tmp_path / 'others'))
     assert all(item['mask'].any() and item['mask'].shape == (1, 24, 24) for item in dataset)
+
+
+def test_every_crop_with_a_hole_is_as_likely_as_any_other(tmp_path):
+    mask = np.zeros((4, 6), np.uint8)
+    mask[1, 2] = mask[3, 5] = 255
+    write_mask(tmp_path, 'mask.png', mask)
+    masks = mask_folder.MaskFolder({'dataroot_mask': str(tmp_path)})
+    random.seed(0)
+    drawn = Counter(tuple(masks.at_random(2, 2).ravel()) for _ in range(2000))
+    # Of 15 crops four hold the first pixel, each elsewhere, and one the second, where one of the four has the first.
+    assert drawn.keys() == {(1, 0, 0, 0), (0, 1, 0, 0), (0, 0, 1, 0), (0, 0, 0, 1)}
+    assert all(abs(count - (800 if crop[3] else 400)) < 80 for crop, count in drawn.items())
+
+
+def test_a_mask_smaller_than_a_patch_is_refused_in_training(inpainting, tmp_path):
     write_mask(tmp_path / 'others', 'big.png', hole(30, 20))
+    dataset = inpainting(phase='train', gt_size=24, dataroot_mask=str(tmp_path / 'others'))
     with pytest.raises(InputError, match=r'big\.png: a mask of 20x30 is smaller than a patch of 24x24'):
         dataset[0]
 
 
 def test_a_folder_of_black_masks_is_refused_in_training(inpainting, tmp_path):
     write_mask(tmp_path / 'others', 'black.png', np.zeros((40, 40), np.uint8))
-    with pytest.raises(InputError, match='crops of 24x24 were without a hole; white is the hole'):
+    with pytest.raises(InputError, match='100 masks were without a hole; white is the hole'):
         inpainting(phase='train', gt_size=24, dataroot_mask=str(tmp_path / 'others'))[0]
 
 

@@ -19,7 +19,8 @@ class ImageList(ImageSource):
         super().__init__(opt, [side])
         self.check_options(self.name, opt)
         self.side, self.is_train = side, opt['phase'] == 'train'
-        self.paths = [self.path(side, name) for name in self.list_names(side)]
+        self.names = self.list_names(side)
+        self.paths = [self.path(side, name) for name in self.names]
 
     def list_names(self, side):
         # Places365's own lists begin every name with a slash.

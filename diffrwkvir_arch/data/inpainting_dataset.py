@@ -49,8 +49,7 @@ class InpaintingDataset(ImageList):
         else:
             self.masks = MaskFolder(opt)
             if not self.is_train:
-                names = self.list_names(self.side)
-                self.mask_paths = self.masks.pair(names, must_use_all=not opt.get('meta_info_file'))
+                self.mask_paths = self.masks.pair(self.names, must_use_all=not opt.get('meta_info_file'))
 
     @classmethod
     def check_options(cls, path, opt):

@@ -2,6 +2,7 @@
 import os
 import random
 
+import cv2
 import numpy as np
 from basicsr.utils import get_root_logger
 
@@ -9,7 +10,7 @@ from diffrwkvir_arch.data.image_source import ImageSource
 from diffrwkvir_arch.data.pairing import pair_names
 from diffrwkvir_arch.errors import InputError
 
-# Crops of masks in training before they are taken to hold no hole.
+# Masks in training before all are taken to hold no hole.
 TRIES = 100
 
 
@@ -63,17 +64,22 @@ class MaskFolder(ImageSource):
         return (white != self.inverted).astype(np.float32)
 
     def at_random(self, height, width):
-        """A crop (H, W) with a hole in it, of any mask, for training; follows `random`."""
+        """A crop (H, W) with a hole in it, of any mask, for training; all such crops of a mask are equally likely.
+
+        Follows `random`.
+        """
         for _ in range(TRIES):
             path = self.path('mask', random.choice(self.names))
             mask = self.read_mask(path)
-            spare = mask.shape[0] - height, mask.shape[1] - width
-            if min(spare) < 0:
+            if mask.shape[0] < height or mask.shape[1] < width:
                 raise InputError(f'{path}: a mask of {mask.shape[1]}x{mask.shape[0]} is smaller than a patch of '
                                  f'{width}x{height}; lower gt_size or enlarge the mask')
-            top, left = (random.randint(0, side) for side in spare)
-            mask = mask[top:top + height, left:left + width]
-            if mask.any():
-                return mask
-        raise InputError(f'{self.option("dataroot_mask")}: {TRIES} crops of {width}x{height} were without a hole; '
+            # Entry [top, left] is the area above and left of that pixel.
+            area = cv2.integral(mask)
+            in_crop = area[height:, width:] - area[:-height, width:] - area[height:, :-width] + area[:-height, :-width]
+            corners = np.argwhere(in_crop > 0)
+            if len(corners):
+                top, left = random.choice(corners)
+                return mask[top:top + height, left:left + width]
+        raise InputError(f'{self.option("dataroot_mask")}: {TRIES} masks were without a hole; '
                          'white is the hole, unless invert_mask: true')

@@ -1,4 +1,6 @@
 """PSNR and SSIM inside the hole of an inpainted image: over the whole image, known pixels drown what was painted."""
+import inspect
+
 import numpy as np
 from basicsr.utils.registry import METRIC_REGISTRY
 from scipy.ndimage import gaussian_filter
@@ -9,6 +11,11 @@ from .contract import Unmeasurable, basicsr_metric, prepare_pair
 
 # Wang et al. 2004: a Gaussian window of 11x11 pixels with standard deviation 1.5, so 5 pixels to each side.
 SIGMA, RADIUS = 1.5, 5
+
+
+def takes_mask(metric_type):
+    """Whether a registered metric is one of the hole."""
+    return 'mask' in inspect.signature(METRIC_REGISTRY.get(metric_type)).parameters
 
 
 @METRIC_REGISTRY.register()

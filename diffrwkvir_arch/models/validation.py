@@ -1,10 +1,9 @@
 """BasicSR's validation with what it lacks: metrics of holes and of whole sets, and datasets without a GT."""
-import inspect
 import math
 
 from basicsr.utils import get_root_logger, tensor2img
-from basicsr.utils.registry import METRIC_REGISTRY
 
+from diffrwkvir_arch.metrics.hole_metric import takes_mask
 from diffrwkvir_arch.metrics.inception_metric import SetScores, is_of_set
 from diffrwkvir_arch.toolbox.images import needs_gt
 
@@ -37,7 +36,7 @@ class Validation:
         measured = {name: opt for name, opt in (metrics or {}).items() if has_gt or not needs_gt(opt['type'])}
         of_set = {name: opt for name, opt in measured.items() if is_of_set(opt['type'])}
         # BasicSR hands a metric the two images and its options: the mask travels as one of these.
-        by_image = {name: {**opt, 'mask': None} if takes(opt['type'], 'mask') else opt
+        by_image = {name: {**opt, 'mask': None} if takes_mask(opt['type']) else opt
                     for name, opt in measured.items() if name not in of_set}
         val_opt['metrics'] = by_image if measured else None
         # BasicSR would go on with the metrics of the first dataset.
@@ -65,8 +64,3 @@ class Validation:
             if tb_logger:
                 tb_logger.add_scalar(f'metrics/{dataset_name}/{name}', value, current_iter)
         get_root_logger().info(text)
-
-
-def takes(metric_type, argument):
-    """Whether a registered metric has an argument of that name."""
-    return argument in inspect.signature(METRIC_REGISTRY.get(metric_type)).parameters

@@ -1,14 +1,13 @@
 """Which metrics there are, and one image's scores by them, as far as they work; those of a set are in set_scoring."""
-import inspect
 import math
 import warnings
 
 import cv2
 import numpy as np
 from basicsr.metrics import calculate_metric
-from basicsr.utils.registry import METRIC_REGISTRY
 
 from diffrwkvir_arch.errors import InputError, did_you_mean
+from diffrwkvir_arch.metrics.hole_metric import takes_mask
 from diffrwkvir_arch.metrics.inception_metric import SetScores, is_of_set
 from diffrwkvir_arch.metrics.protocols import protocol_metrics
 from diffrwkvir_arch.toolbox.images import needs_gt
@@ -36,14 +35,9 @@ def known_metrics(scale):
     }
 
 
-def takes_mask(options):
-    """Whether a metric is one of the hole."""
-    return 'mask' in inspect.signature(METRIC_REGISTRY.get(options['type'])).parameters
-
-
 def applicable(metrics, has_masks):
     """Those metrics, name -> options, that a set with or without masks can be measured by."""
-    return {name: options for name, options in metrics.items() if has_masks or not takes_mask(options)}
+    return {name: options for name, options in metrics.items() if has_masks or not takes_mask(options['type'])}
 
 
 def split_by_set(metrics):
@@ -125,14 +119,14 @@ def score(restored, gt, mask, metrics):
     images = {'img': restored} if gt is None else {'img': restored, 'img2': gt}
     scores = {}
     for name, options in metrics.items():
-        lacking = gt is None and needs_gt(options['type']) or mask is None and takes_mask(options)
+        lacking = gt is None and needs_gt(options['type']) or mask is None and takes_mask(options['type'])
         value = math.nan if lacking else measure(images, mask, options)
         scores[name] = None if math.isnan(value) else value
     return scores
 
 
 def measure(images, mask, options):
-    given = {**images, 'mask': mask} if takes_mask(options) else images
+    given = {**images, 'mask': mask} if takes_mask(options['type']) else images
     with warnings.catch_warnings():
         # Of images too small for NIQE or LPIPS: the tables show a dash.
         warnings.simplefilter('ignore')
