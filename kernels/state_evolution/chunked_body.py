@@ -62,8 +62,8 @@ class Layout:
         self.places = (place // self.size * self.streams + stream) * self.size + place % self.size    # (D, B, L, H)
 
         self.eye = torch.eye(self.size, dtype=dtype, device=q.device)
-        # Added to log r_ts, t and s in 0..C: no ratio reaches from a later token to an earlier one.
-        self.never = torch.full((self.size + 1,) * 2, -torch.inf, dtype=dtype, device=q.device).triu_(1)
+        # Of r_ts, t and s in 0..C: no ratio reaches from a later token to an earlier one.
+        self.causal = torch.ones((self.size + 1,) * 2, dtype=dtype, device=q.device).tril_()
 
     def slabs(self):
         return [slice(n, min(n + self.per_slab, self.chunks)) for n in range(0, self.chunks, self.per_slab)]
@@ -111,7 +111,8 @@ class Slab:
         self.q, self.k, v = layout.take(n, q, k, v)                                   # (n*G, C, D)
         self.e = e[n].flatten(0, 1)                                                   # (n*G, C, 1)
         g = g[n].flatten(0, 1)
-        r = (g[:, :, None] - g[:, None]).add_(layout.never).exp_()                    # (n*G, C+1, C+1)
+        # Not the exponential of -inf, which takes a CPU several times as long.
+        r = (g[:, :, None] - g[:, None]).clamp_max_(0).exp_().mul_(layout.causal)     # (n*G, C+1, C+1)
         self.r_erase, self.r_read = r[:, :-1, 1:], r[:, 1:, 1:]                       # r_{t-1,s}, r_ts
         self.minus_r_predict, self.r_after = -r[:, :-1, :1], r[:, 1:, :1]             # -r_{t-1,0}, r_t0
         self.r_left, self.r_chunk = r[:, -1, 1:, None], r[:, -1, :1]                  # r_Cs, r_C0
