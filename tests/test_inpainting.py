@@ -271,7 +271,8 @@ def test_shipped_files_inpaint_with_the_papers_recipe_and_count_the_hole(path):
     assert all(dataset['type'] == 'InpaintingDataset' for dataset in opt['datasets'].values())
     assert {'hole_psnr', 'hole_ssim', 'psnr', 'ssim'} == set(opt['val']['metrics'])
     if 'train' in opt:
-        assert opt['train']['hole_weight'] > 0 and opt['datasets']['train']['batch_size_per_gpu'] == 16
+        assert opt['train']['hole_weight'] > opt['train']['known_weight'] == 0
+        assert opt['datasets']['train']['batch_size_per_gpu'] == 16
         assert opt['train']['optim_g'] == {'type': 'Adam', 'lr': 1e-4, 'weight_decay': 0, 'betas': [0.9, 0.99]}
 
 
