@@ -94,7 +94,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--data', type=Path, required=True, help='folder of train/ and inpainting/images/')
     parser.add_argument('--out', type=Path, default=Path('results/small_inpainting'), help='default: %(default)s')
-    parser.add_argument('--iterations', type=int, nargs=2, default=(1000, 3000), metavar=('S1', 'S2'),
+    parser.add_argument('--iterations', type=int, nargs=2, default=(700, 2200), metavar=('S1', 'S2'),
                         help='of the two stages (default: %(default)s)')
     parser.add_argument('--report', type=Path, help='folder for the table and the contact sheets')
     args = parser.parse_args()
