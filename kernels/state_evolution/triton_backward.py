@@ -114,15 +114,12 @@ def gradients(q, k, v, d_o, log_decay, step_size, states, d_states, scratch,
     # S and dS before a chunk, its U^T, Z^T and (I + A)^-T, and <S', dS'>, in 16-byte pieces.
     size: tl.constexpr = 2 * rows * (BK + CHUNK) + CHUNK * CHUNK + 4
     o_length = length if HAS_D_O else 0
-    for job in range(tl.program_id(0), jobs, tl.num_programs(0)):
+    for job in tl.range(tl.program_id(0), jobs, tl.num_programs(0), disable_licm=True):
         stream = job % streams
         interval = job // streams
         scan, sample, head, reverse, line, stride = scan_of(stream, directions, length, height, width, batch, heads)
-        tokens = (scan * batch + sample) * tl.cast(length, tl.int64)
-        q_s = q + sample * tl.cast(q_b, tl.int64) + head * q_h
         k_s = k + sample * tl.cast(k_b, tl.int64) + head * k_h
         v_s = v + sample * tl.cast(v_b, tl.int64) + head * v_h
-        d_o_s = d_o + sample * tl.cast(o_b, tl.int64) + head * o_h
         w_s = log_decay + scan * tl.cast(w_d, tl.int64) + sample * tl.cast(w_b, tl.int64) + head * w_h
         e_s = step_size + scan * tl.cast(e_d, tl.int64) + sample * tl.cast(e_b, tl.int64) + head * e_h
 
@@ -160,6 +157,9 @@ def gradients(q, k, v, d_o, log_decay, step_size, states, d_states, scratch,
                 tl.store(u_kept + chunk * size + block * CHUNK, u_t)
                 tl.store(s_kept + (chunk + 1) * size + block * BK, written(s, k_c, u_t, log_w, g, e, PARTS))
 
+        q_s = q + sample * tl.cast(q_b, tl.int64) + head * q_h
+        d_o_s = d_o + sample * tl.cast(o_b, tl.int64) + head * o_h
+        tokens = (scan * batch + sample) * tl.cast(length, tl.int64)
         for n in tl.range(steps, disable_licm=True):
             tl.debug_barrier()    # As before.
             chunk = steps - 1 - n

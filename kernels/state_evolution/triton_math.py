@@ -7,7 +7,8 @@ operand of the next product along the chain S -> R^T -> U^T -> S', R^T = V^T - S
 Tensor cores take 16-bit operands. Inputs in 16 bit are used as they are; all else is float32 and enters as a sum of
 PARTS 16-bit numbers (two of float16 or three of bfloat16 carry its 24 bits), products too small to matter left out.
 float32 inputs are split likewise, by the compiler (tf32x3). float16 brings its range along: what exceeds 65504 in a
-state or a gradient is infinite, and of what is below 1e-4 fewer bits are carried, below 3e-8 none.
+state or a gradient is infinite. The second of two is kept times LIFT, or what is below 0.1 would carry fewer bits; so
+only what is below 1e-4 does, and below 1e-11 none.
 """
 import triton
 import triton.language as tl
@@ -15,6 +16,7 @@ import triton.language as tl
 # Tokens per chunk, the least a tensor core takes.
 CHUNK = tl.constexpr(16)
 LOG2_E = tl.constexpr(1.4426950408889634)
+LIFT = tl.constexpr(2048.)
 
 
 @triton.jit
@@ -78,15 +80,20 @@ def state_places(first, rows, COLUMNS: tl.constexpr, BV: tl.constexpr, BK: tl.co
 
 
 @triton.jit
-def split(x, DOT: tl.constexpr, PARTS: tl.constexpr):
-    """float32 -> three 16-bit numbers that sum up to it, the third zero if PARTS is 2."""
+def halves(x):
+    """float32 -> two float16 numbers: x = first + second / LIFT."""
+    first = x.to(tl.float16)
+    return first, ((x - first.to(tl.float32)) * LIFT).to(tl.float16)
+
+
+@triton.jit
+def thirds(x, DOT: tl.constexpr):
+    """float32 -> three 16-bit numbers that sum up to it."""
     # The bits that a 16-bit number holds; taking them is exact.
     mask: tl.constexpr = -1 << (13 if DOT == tl.float16 else 16)
     first = (x.to(tl.int32, bitcast=True) & mask).to(tl.float32, bitcast=True)
     rest = x - first
-    second = rest
-    if PARTS == 3:
-        second = (rest.to(tl.int32, bitcast=True) & mask).to(tl.float32, bitcast=True)
+    second = (rest.to(tl.int32, bitcast=True) & mask).to(tl.float32, bitcast=True)
     return first.to(DOT), second.to(DOT), (rest - second).to(DOT)
 
 
@@ -95,9 +102,11 @@ def dot_exact_right(x, b, acc, PARTS: tl.constexpr):
     """acc + x b for x in float32 and b an input."""
     if b.dtype == tl.float32:
         return tl.dot(x, b, acc, input_precision='tf32x3')
-    x0, x1, x2 = split(x, b.dtype, PARTS)
-    if PARTS == 3:
-        acc = tl.dot(x2, b, acc)
+    if PARTS == 2:
+        x0, x1 = halves(x)
+        return tl.dot(x0, b, acc) + tl.dot(x1, b) * (1 / LIFT)
+    x0, x1, x2 = thirds(x, b.dtype)
+    acc = tl.dot(x2, b, acc)
     return tl.dot(x0, b, tl.dot(x1, b, acc))
 
 
@@ -106,9 +115,11 @@ def dot_exact_left(a, x, acc, PARTS: tl.constexpr):
     """acc + a x for x in float32 and a an input."""
     if a.dtype == tl.float32:
         return tl.dot(a, x, acc, input_precision='tf32x3')
-    x0, x1, x2 = split(x, a.dtype, PARTS)
-    if PARTS == 3:
-        acc = tl.dot(a, x2, acc)
+    if PARTS == 2:
+        x0, x1 = halves(x)
+        return tl.dot(a, x0, acc) + tl.dot(a, x1) * (1 / LIFT)
+    x0, x1, x2 = thirds(x, a.dtype)
+    acc = tl.dot(a, x2, acc)
     return tl.dot(a, x0, tl.dot(a, x1, acc))
 
 
@@ -117,10 +128,13 @@ def dot(x, y, acc, DOT: tl.constexpr, PARTS: tl.constexpr):
     """acc + x y, both in float32."""
     if DOT == tl.float32:
         return tl.dot(x, y, acc, input_precision='tf32x3')
-    x0, x1, x2 = split(x, DOT, PARTS)
-    y0, y1, y2 = split(y, DOT, PARTS)
-    if PARTS == 3:
-        acc = tl.dot(x2, y0, tl.dot(x0, y2, tl.dot(x1, y1, acc)))
+    if PARTS == 2:
+        x0, x1 = halves(x)
+        y0, y1 = halves(y)
+        return tl.dot(x0, y0, acc) + tl.dot(x0, y1, tl.dot(x1, y0)) * (1 / LIFT)
+    x0, x1, x2 = thirds(x, DOT)
+    y0, y1, y2 = thirds(y, DOT)
+    acc = tl.dot(x2, y0, tl.dot(x0, y2, tl.dot(x1, y1, acc)))
     return tl.dot(x0, y0, tl.dot(x0, y1, tl.dot(x1, y0, acc)))
 
 

@@ -32,7 +32,9 @@ class Plan:
         common = dict(DK=self.q_dim, DV=self.v_dim, BK=padded(self.q_dim), DOT=DOT[dtype], PARTS=PARTS[dtype],
                       NARROW=height < CHUNK and max(directions) > 1, enable_fp_fusion=True)
         self.walk_options = dict(**common, **walk_blocks(dtype, self.q_dim, self.v_dim, self.streams, multiprocessors))
-        self.gradient_options = dict(**common, BV=CHUNK, num_warps=count_warps(dtype, self.q_dim), num_stages=1)
+        # With fewer registers than there are the assembler would make room for more programs, and spill.
+        self.gradient_options = dict(**common, BV=CHUNK, num_warps=count_warps(dtype, self.q_dim), num_stages=1,
+                                     maxnreg=255)
         # What a multiprocessor's registers hold at once.
         self.gradient_programs = 8 // self.gradient_options['num_warps'] * multiprocessors
 

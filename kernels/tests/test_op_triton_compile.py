@@ -25,13 +25,14 @@ CEILINGS = {
                               'adjoint_walk for the maps': 158, 'compose': 123, 'gradients': 1300},
     (torch.bfloat16, 32, 64): {'walk': 108, 'adjoint_walk': 117},
     (torch.bfloat16, 64, 64): {'walk': 208, 'adjoint_walk': 218},
-    (torch.float16, 32, 64): {'walk': 94, 'adjoint_walk': 96},
+    (torch.float16, 32, 64): {'walk': 108, 'adjoint_walk': 113},
+    (torch.float16, 64, 1): {'walk': 149, 'walk for the maps': 118, 'adjoint_walk': 159,
+                             'adjoint_walk for the maps': 151, 'compose': 123, 'gradients': 1230},
     (torch.float32, 32, 64): {'walk': 274},
 }
 VERSION = tuple(map(int, triton.__version__.split('.')[:2]))
-# Instructions that spill registers: none by Triton 3.9. On sm_90, 3.6 needs 12 of 9000 for 64 channels, 3.7 has 20 and,
-# for 32 channels, 6.
-SPILLS = {} if VERSION >= (3, 9) else {('gradients', 32): 6, ('gradients', 64): 20}
+# Instructions that spill registers: none by Triton 3.9, of 9000 and more the most that 3.6 and 3.7 need.
+SPILLS = {} if VERSION >= (3, 9) else {('adjoint_walk for the maps', 16): 6, ('gradients', 32): 6, ('gradients', 64): 40}
 # Where a block may have 99 KiB (sm_86, sm_89), three of ours fit.
 SHARED = 32 * 1024
 MEASURED = VERSION >= (3, 6)
@@ -41,9 +42,7 @@ CASES = [(number, *shape) for number in (80, 90) for shape in CEILINGS if number
 
 @pytest.mark.parametrize('number, dtype, dim, batch', CASES)
 def test_every_kernel_compiles_without_wgmma_and_keeps_to_registers_and_instructions(number, dtype, dim, batch):
-    ceilings = dict(CEILINGS[dtype, dim, batch])
-    if number == 80:
-        ceilings.pop('gradients', None)    # The slowest to compile.
+    ceilings = CEILINGS[dtype, dim, batch]
     wanted = {name.split()[0] for name in ceilings}
     kernels = compile_call(number, dtype, dim, batch, 256 ** 2 if batch == 1 else 48 ** 2, wanted)
     assert kernels.keys() == ceilings.keys()

@@ -32,6 +32,7 @@ class Case:
     regimes: tuple = ('random',)    # one sample of each
     initial: bool = True
     uses: tuple = (True, True)      # of o and the last state, which carry gradient
+    scale: float = 1.               # of the gradients that arrive
     segments: int = 1
     rows: int = 16                  # of the state, per program
     parts: int = 2                  # of a float32 number, where inputs have 16 bits
@@ -51,7 +52,8 @@ CASES = {
     '16x16, three segments': Case(16, 16, (2,), regimes=('flat image',), segments=3, initial=False),
     '16x16, a block of 32 rows': Case(16, 16, (3,), q_dim=32, v_dim=32, rows=32, regimes=('flat image',)),
     'three parts': Case(9, 9, (1, 2), parts=3, regimes=('nearly parallel keys',), segments=2),
-    'every regime': Case(width=80, regimes=tuple(REGIMES)),
+    'small gradients': Case(width=50, scale=1e-3),
+    'every regime': Case(width=80, heads=2, regimes=tuple(REGIMES)),
     'every regime, length 512': Case(width=512, regimes=tuple(REGIMES), gradients=False, initial=False),
 }
 
@@ -93,7 +95,8 @@ def weights_of(case, v, k, device):
     generator = torch.Generator().manual_seed(1)
     d_o = torch.randn(v.shape, generator=generator).to(device, v.dtype)
     d_state = torch.randn(len(case.directions), len(v), case.heads, case.v_dim, case.q_dim, generator=generator)
-    return [weight if used else None for weight, used in zip((d_o, d_state.to(device)), case.uses)]
+    weights = [weight * case.scale for weight in (d_o, d_state.to(device))]
+    return [weight if used else None for weight, used in zip(weights, case.uses)]
 
 
 def run(body, case, inputs, weights):
