@@ -77,9 +77,9 @@ class MaskFolder(ImageSource):
             # Entry [top, left] is the area above and left of that pixel.
             area = cv2.integral(mask)
             in_crop = area[height:, width:] - area[:-height, width:] - area[height:, :-width] + area[:-height, :-width]
-            corners = np.argwhere(in_crop > 0)
+            corners = np.flatnonzero(in_crop)
             if len(corners):
-                top, left = random.choice(corners)
+                top, left = divmod(random.choice(corners), in_crop.shape[1])
                 return mask[top:top + height, left:left + width]
         raise InputError(f'{self.option("dataroot_mask")}: {TRIES} masks were without a hole; '
                          'white is the hole, unless invert_mask: true')
