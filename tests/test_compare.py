@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from compare_cases import DIFFUSING, EDSR, SCALE, build, write_method, record_calls, without_plots
+from compare_cases import DIFFUSING, EDSR, SCALE, build, record_calls, without_plots, write_method
 from diffrwkvir_arch.errors import InputError
 from diffrwkvir_arch.tools import compare, pairs
 from diffrwkvir_arch.tools.comparison import contest, methods, plots

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from compare_cases import DENOISING, DIFFUSING, INPAINTING, build, write_method, record_calls, without_plots
+from compare_cases import DENOISING, DIFFUSING, INPAINTING, build, record_calls, without_plots, write_method
 from drawing import draw
 from skimage.metrics import peak_signal_noise_ratio
 

@@ -53,6 +53,8 @@ CASES = {
     '16x16, a block of 32 rows': Case(16, 16, (3,), q_dim=32, v_dim=32, rows=32, regimes=('flat image',)),
     'three parts': Case(9, 9, (1, 2), parts=3, regimes=('nearly parallel keys',), segments=2),
     'small gradients': Case(width=50, scale=1e-3),
+    # Decays near 0.01 cancel in d_log_decay: both bodies err by 2e-5 to 6e-5, and their ratio hangs on the sample. With
+    # one head float16 is 1 % beyond its budget (3.40e-5; plain PyTorch 1.63e-5), with two within it (3.51e-5; 2.73e-5).
     'every regime': Case(width=80, heads=2, regimes=tuple(REGIMES)),
     'every regime, length 512': Case(width=512, regimes=tuple(REGIMES), gradients=False, initial=False),
 }
