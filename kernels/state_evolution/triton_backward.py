@@ -208,26 +208,30 @@ def gradients(q, k, v, d_o, log_decay, step_size, states, d_states, scratch,
             q_c = load_tokens(q_s, pixel, exists, q_t, 0, DK, BK, DOT)
             k_c = load_tokens(k_s, pixel, exists, k_t, 0, DK, BK, DOT)
             erase, erase_t = erase_ratios(log_w, g)
-            read, read_t = read_ratios(erase, erase_t, log_w)
-            # Gradients of e_s q_t . k_s and -e_s k_t . k_s.
-            d_read_t, d_erase_t = tl.trans(d_read) * read_t, tl.trans(d_erase) * erase_t
-            d_read, d_erase = d_read * read * e[None, :], d_erase * erase * e[None, :]
+            w = tl.exp2(log_w)
+            # What a token reads of its own writing no decay touches: kept apart, for it would cancel in d_log_w.
+            at_once = tl.sum(tl.where(column == tl.arange(0, CHUNK)[:, None], d_read, 0.), 1)
+            # Gradients of e_s q_t . k_s and -e_s k_t . k_s, s < t.
+            d_read_t, d_erase_t = tl.trans(d_read) * erase_t * w[None, :], tl.trans(d_erase) * erase_t
+            d_read, d_erase = d_read * erase * w[:, None] * e[None, :], d_erase * erase * e[None, :]
+            q_f, k_f = q_c.to(tl.float32), k_c.to(tl.float32)
             d_q_c = dot_exact_right(d_read, k_c, d_q_c * tl.exp2(g)[:, None], PARTS)
-            store_tokens(d_q + (tokens * heads + head) * DK, tl.trans(d_q_c), pixel, exists, heads * DK, 0, DK, BK)
-            spanned = tl.sum(q_c.to(tl.float32) * d_q_c, 1)
+            spanned = tl.sum(q_f * d_q_c, 1)
+            d_q_t = tl.trans(d_q_c + (at_once * e)[:, None] * k_f)
+            store_tokens(d_q + (tokens * heads + head) * DK, d_q_t, pixel, exists, heads * DK, 0, DK, BK)
             # k_t acts twice: it predicts, whence minus d_predict, and it writes, scaled by e_t.
             d_predict = dot_exact_right(d_erase, k_c, d_predict * tl.exp2(g - log_w)[:, None], PARTS)
             d_write = dot_exact_right(d_read_t, q_c, d_write * tl.exp2(chunk_total(g) - g)[:, None], PARTS)
             d_write = dot_exact_right(-d_erase_t, k_c, d_write, PARTS)
-            d_k_t = tl.trans(d_write * e[:, None] - d_predict)
+            d_k_t = tl.trans((d_write + at_once[:, None] * q_f) * e[:, None] - d_predict)
             store_tokens(d_k + (tokens * heads + head) * DK, d_k_t, pixel, exists, heads * DK, 0, DK, BK)
 
             # log w_t scales every ratio that spans token t: from sources before t to sinks at t or, for predictions,
             # past t.
-            k_f = k_c.to(tl.float32)
             d_e = tl.sum(k_f * d_write, 1)
             past = tl.sum(k_f * d_predict, 1)
             spanned = spanned - e * d_e - past
+            d_e += at_once * tl.sum(q_f * k_f, 1)
             d_log_w = tl.cumsum(spanned, 0, reverse=True) + past + tl.load(through_kept + chunk * size)
             gate = (tokens + pixel) * heads + head
             tl.store(d_log_decay + gate, d_log_w.to(d_log_decay.dtype.element_ty), exists)

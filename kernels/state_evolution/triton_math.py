@@ -157,8 +157,8 @@ def refined(x, x_t, a_t, DOT: tl.constexpr):
     half = x.to(tl.float16)
     row, column = tl.arange(0, CHUNK)[:, None], tl.arange(0, CHUNK)[None, :]
     residual = tl.where(row == column, 1., 0.) - half.to(tl.float32)
-    residual = dot_exact_left(half, tl.trans(-a_t), residual, 2)
-    return tl.dot(residual.to(tl.float16), tl.trans(x_t).to(tl.float16), half.to(tl.float32))
+    residual = dot_exact_left(half, tl.trans(-a_t), residual, 2) * LIFT
+    return tl.dot(residual.to(tl.float16), tl.trans(x_t).to(tl.float16)) * (1 / LIFT) + half.to(tl.float32)
 
 
 @triton.jit

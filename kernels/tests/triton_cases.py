@@ -38,6 +38,7 @@ class Case:
     parts: int = 2                  # of a float32 number, where inputs have 16 bits
     repeat: bool = False            # everything twice
     gradients: bool = True
+    seed: int = 0
 
 
 CASES = {
@@ -53,9 +54,9 @@ CASES = {
     '16x16, a block of 32 rows': Case(16, 16, (3,), q_dim=32, v_dim=32, rows=32, regimes=('flat image',)),
     'three parts': Case(9, 9, (1, 2), parts=3, regimes=('nearly parallel keys',), segments=2),
     'small gradients': Case(width=50, scale=1e-3),
-    # Decays near 0.01 cancel in d_log_decay: both bodies err by 2e-5 to 6e-5, and their ratio hangs on the sample. With
-    # one head float16 is 1 % beyond its budget (3.40e-5; plain PyTorch 1.63e-5), with two within it (3.51e-5; 2.73e-5).
-    'every regime': Case(width=80, heads=2, regimes=tuple(REGIMES)),
+    'every regime': Case(width=80, regimes=tuple(REGIMES)),
+    # A sample that decays begins with a step of nearly 0, so that float16 holds little of that row of (I + A)^-1.
+    'every regime, other samples': Case(width=80, regimes=tuple(REGIMES), seed=50),
     'every regime, length 512': Case(width=512, regimes=tuple(REGIMES), gradients=False, initial=False),
 }
 
@@ -86,7 +87,7 @@ def inputs_of(case, dtype, device):
     """q, k, v in dtype; gates, one per direction, and initial states in float32."""
     length, scans = case.height * case.width, len(case.directions)
     batches = [make_inputs(1, length, case.heads, case.q_dim, case.v_dim, case.regimes, torch.float32, seed)
-               for seed in range(scans + 1)]
+               for seed in range(case.seed, case.seed + scans + 1)]
     q, k, v = (x.to(device, dtype) for x in batches[0][:3])
     log_decay, step_size, state = (torch.stack([batch[i] for batch in batches[1:]]).to(device) for i in (3, 4, 5))
     return [q, k, v, log_decay, step_size, state if case.initial else None]
