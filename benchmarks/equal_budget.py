@@ -8,10 +8,12 @@ prints how long it will take. Ctrl-C loses nothing and a kill two minutes: the s
 report.md, scores.csv, curves.csv and plots, and the weights of every run.
 
 The networks are small and the training is short: the tables say which learns more from little, not which is better when
-trained to its end. DiffRWKVIR and DiffIR add to an enlarged LQ; the other networks, as their authors define them, first
-have to learn to enlarge it, which shows in a short training. --base-image hands it to them too. Equal time means
-something on a machine that does nothing else.
+trained to its end. DiffRWKVIR and DiffIR add to an enlarged LQ. The other networks, as their authors define them, first
+have to learn to enlarge it, which shows in a short training: here they get it too, unless --no-base-image is said. Equal
+time means something on a machine that does nothing else.
 """
+import argparse
+
 from study.base_image import with_base_image
 from study.campaign import carry_out
 from study.command import PRESETS, arguments, complain, study_of
@@ -27,8 +29,9 @@ def main(argv=None):
     parser = arguments(__doc__, METHODS, list(BUDGETS), 'results/equal_budget')
     parser.add_argument('--any-size', action='store_true',
                         help=f'allow methods more than {TOLERANCE:.0%}% from the mean number of parameters')
-    parser.add_argument('--base-image', action='store_true',
-                        help='let all networks add to an enlarged LQ; those that otherwise do not are called NAME+base')
+    parser.add_argument('--base-image', action=argparse.BooleanOptionalAction, default=True,
+                        help='let all networks add to an enlarged LQ; those that otherwise do not are called NAME+base '
+                        '(default: yes)')
     args = parser.parse_args(argv)
     methods = for_patches(choose(METHODS, args.methods), PRESETS[args.scale].patch)
     if args.base_image:

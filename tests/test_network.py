@@ -121,7 +121,7 @@ def test_gt_of_another_size_is_refused_with_both_sizes():
 
 @pytest.mark.parametrize('option, value', [
     ('scale', 5), ('shift', 'omnii'), ('mixer', 'mamba'), ('ffn', 'mlp'), ('scan', '2d'), ('upsampler', 'nearest'),
-    ('steps', 3), ('steps', 21), ('head_dim', 5)])
+    ('steps', 3), ('steps', 21), ('head_dim', 5), ('compress_ratio', 0)])
 def test_an_impossible_option_is_refused_by_name(option, value):
     with pytest.raises(ValueError, match=option):
         small_s2(**{option: value})
@@ -132,8 +132,10 @@ def test_a_misspelt_option_is_refused():
         DiffRWKVIRS2(blokcs=3)
 
 
-SWITCHES = [('shift', 'quad'), ('shift', 'uni'), ('mixer', 'attention'), ('mixer', 'resnet'), ('mixer', 'rwkv'), ('ffn', 'mlp_relu'),
-            ('ffn', 'mlp_gelu'), ('ffn', 'gated_mlp'), ('scan', 'split'), ('scan', '1d')]
+SWITCHES = [
+    ('shift', 'quad'), ('shift', 'uni'), ('mixer', 'attention'), ('mixer', 'resnet'), ('mixer', 'rwkv'),
+    ('ffn', 'mlp_relu'), ('ffn', 'mlp_gelu'), ('ffn', 'gated_mlp'), ('compress_ratio', 1), ('scan', 'split'),
+    ('scan', '1d')]
 
 
 @pytest.mark.parametrize('option, value', SWITCHES)

@@ -66,7 +66,8 @@ def stage_options(job, number, total, device):
         'path': {'pretrain_network_s1': str(weights_file(job, 0)), 'param_key_s1': 'params', 'models': str(job.folder)},
         'train': {
             'ema_decay': 0, 'clip_grad_norm': 1.,
-            'optim_g': {'type': 'Adam', 'lr': job.learning_rate, 'betas': [0.9, 0.99]},
+            # On CPUs Adam otherwise updates one tensor after the other.
+            'optim_g': {'type': 'Adam', 'lr': job.learning_rate, 'betas': [0.9, 0.99], 'fused': True},
             'scheduler': {'type': 'CosineAnnealingRestartLR', 'periods': [total], 'restart_weights': [1],
                           'eta_min': LAST_RATE * job.learning_rate},
             'pixel_opt': {'type': 'L1Loss', 'loss_weight': 1.}, 'kd_opt': stage.get('kd_opt')}}

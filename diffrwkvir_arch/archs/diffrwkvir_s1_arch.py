@@ -26,14 +26,16 @@ class DiffRWKVIRS1(nn.Module):
         scan (str): 'omni' | 'split' | '1d'.
         mixer (str): 'ttt' | 'attention' | 'resnet' | 'rwkv' (Restore-RWKV's).
         ffn (str): 'cab' | 'mlp_relu' | 'mlp_gelu' | 'gated_mlp'.
+        compress_ratio (int): Channels of a block over those between the two convolutions of 'cab'.
         use_checkpoint (bool): Trade time for memory in training.
     """
 
     def __init__(self, scale=4, in_channels=3, out_channels=3, dim=128, groups=4, blocks=6, head_dim=16, prior_dim=256,
                  encoder_dim=32, upsampler='classic', up_dim=48, shift='omni', scan='omni', mixer='ttt', ffn='cab',
-                 use_checkpoint=False):
+                 compress_ratio=4, use_checkpoint=False):
         super().__init__()
-        block_options = dict(head_dim=head_dim, shift=shift, scan=scan, mixer=mixer, ffn=ffn)
+        block_options = dict(head_dim=head_dim, shift=shift, scan=scan, mixer=mixer, ffn=ffn,
+                             compress_ratio=compress_ratio)
         self.restorer = Restorer(scale, in_channels, out_channels, dim, groups, blocks, prior_dim, upsampler, up_dim,
                                  use_checkpoint, block_options)
         self.encoder = PriorEncoder(scale, in_channels, out_channels, encoder_dim, prior_dim, block_options)

@@ -35,15 +35,16 @@ class DSEBlock(nn.Module):
         prior_dim (int | None): Width of the prior; None builds a block that no prior guides.
         head_dim, shift, scan: See mixers.StateEvolutionBlock.
         mixer (str): 'ttt' | 'attention' | 'resnet' | 'rwkv' (Restore-RWKV's).
-        ffn (str): 'cab' | 'mlp_relu' | 'mlp_gelu' | 'gated_mlp'.
+        ffn (str): 'cab' | 'mlp_relu' | 'mlp_gelu' | 'gated_mlp'; compress_ratio (int): see ChannelAttentionBlock.
     """
 
-    def __init__(self, dim, prior_dim=None, head_dim=16, shift='omni', scan='omni', mixer='ttt', ffn='cab'):
+    def __init__(self, dim, prior_dim=None, head_dim=16, shift='omni', scan='omni', mixer='ttt', ffn='cab',
+                 compress_ratio=4):
         super().__init__()
         self.norm1 = PriorNorm(dim, prior_dim)
         self.mixer = build_mixer(mixer, dim, head_dim, shift, scan)
         self.norm2 = PriorNorm(dim, prior_dim)
-        self.feed_forward = build_feed_forward(ffn, dim)
+        self.feed_forward = build_feed_forward(ffn, dim, compress_ratio)
 
     def forward(self, x, prior=None):
         x = x + self.mixer(self.norm1(x, prior))

@@ -1,7 +1,7 @@
 """Feed-forward parts, the second half of a DSE block: channel attention (Fig. 7, Eq. 11) and Table 5's alternatives.
 
 All take and return (B, C, H, W). Widths are chosen so that each has about the 4.5 C^2 weights of the channel attention
-block: what an ablation compares is the form, not the size.
+block with its usual compress_ratio: what an ablation compares is the form, not the size.
 """
 import torch.nn.functional as F
 from torch import nn
@@ -25,12 +25,20 @@ class ChannelAttention(nn.Module):
 
 
 class ChannelAttentionBlock(nn.Sequential):
-    """CAB: 3x3 convolution to a quarter of the channels - GELU - 3x3 convolution - channel attention (Fig. 7)."""
+    """CAB: 3x3 convolution to fewer channels - GELU - 3x3 convolution - channel attention (Fig. 7).
 
-    def __init__(self, dim, compress=4):
+    Args:
+        dim (int): Channels C.
+        compress_ratio (int): C over the channels between the convolutions, as HAT names it.
+    """
+
+    def __init__(self, dim, compress_ratio=4):
+        if not 1 <= compress_ratio <= dim:
+            raise ValueError(f'compress_ratio must be between 1 and dim {dim}, got {compress_ratio}')
+        hidden = dim // compress_ratio
         super().__init__(
-            nn.Conv2d(dim, dim // compress, 3, padding=1), nn.GELU(),
-            begin_small(nn.Conv2d(dim // compress, dim, 3, padding=1)), ChannelAttention(dim))
+            nn.Conv2d(dim, hidden, 3, padding=1), nn.GELU(),
+            begin_small(nn.Conv2d(hidden, dim, 3, padding=1)), ChannelAttention(dim))
 
 
 class MLP(nn.Sequential):
@@ -55,10 +63,10 @@ class GatedMLP(nn.Module):
         return self.leave(value * F.gelu(gate))
 
 
-def build_feed_forward(ffn, dim):
-    """ffn: 'cab' | 'mlp_relu' | 'mlp_gelu' | 'gated_mlp'."""
+def build_feed_forward(ffn, dim, compress_ratio=4):
+    """ffn: 'cab' | 'mlp_relu' | 'mlp_gelu' | 'gated_mlp'; compress_ratio concerns 'cab' alone."""
     if ffn == 'cab':
-        return ChannelAttentionBlock(dim)
+        return ChannelAttentionBlock(dim, compress_ratio)
     if ffn == 'mlp_relu':
         return MLP(dim, nn.ReLU())
     if ffn == 'mlp_gelu':

@@ -48,8 +48,8 @@ class PriorEncoder(nn.Module):
         gt_channels (int): Channels of the GT; 0 builds stage 2's encoder, which sees the LQ alone.
         dim (int): Channels of the uppermost scale; every lower one has twice as many as that above it.
         prior_dim (int): Width of the IPR.
-        block_options (dict): head_dim, shift, scan, mixer and ffn of DSEBlock; where head_dim does not divide the
-            channels of a scale, its heads have as many as divide both.
+        block_options (dict): head_dim, shift, scan, mixer, ffn and compress_ratio of DSEBlock; where head_dim does
+            not divide the channels of a scale, its heads have as many as divide both.
     """
 
     def __init__(self, scale, in_channels=3, gt_channels=0, dim=48, prior_dim=256, block_options=None):

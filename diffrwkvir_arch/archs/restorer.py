@@ -85,7 +85,7 @@ class Restorer(nn.Module):
         prior_dim (int): Width of the prior.
         upsampler (str), up_dim (int): See build_upsampler.
         use_checkpoint (bool): Recompute every block in the backward pass: less memory, about a third more time.
-        block_options (dict): head_dim, shift, scan, mixer and ffn of DSEBlock.
+        block_options (dict): head_dim, shift, scan, mixer, ffn and compress_ratio of DSEBlock.
     """
 
     def __init__(self, scale, in_channels=3, out_channels=3, dim=128, groups=4, blocks=6, prior_dim=256,
