@@ -52,7 +52,8 @@ def study(tmp_path, monkeypatch):
     def call(name='out', *flags):
         flags = flags or ('--iterations', '4', '--seeds', '0', '--budgets', 'iterations')
         return equal_budget.main(['--data', str(tmp_path / 'photographs'), '--sets', f'ours={tmp_path / "held_out"}',
-                                  '--any-size', '--stage1-share', '0.6', '--out', str(tmp_path / name), *flags])
+                                  '--any-size', '--no-base-image', '--stage1-share', '0.6', '--out',
+                                  str(tmp_path / name), *flags])
 
     call.folder = tmp_path
     return call
@@ -232,6 +233,11 @@ def test_the_shipped_methods_are_of_one_size():
     pytest.importorskip('spandrel')
     costs = {name: {'parameters': sizes.measure(stages)['parameters']} for name, stages in methods.METHODS.items()}
     sizes.refuse_unequal(costs, methods.LARGER, methods.TOLERANCE)
+
+
+def test_networks_without_a_base_image_get_one_unless_told_otherwise(study):
+    study('out', '--base-image', '--iterations', '2', '--seeds', '0', '--budgets', 'iterations')
+    assert set(results(study.folder / 'out')) == {'plain+base_iterations_seed0', 'staged_iterations_seed0'}
 
 
 def test_a_network_on_a_base_image_starts_from_bicubic_enlargement_where_it_predicts_nothing():
