@@ -5,8 +5,8 @@
 Token shift, mixer, feed-forward part, scan and diffusion steps, one changed at a time, trained in both stages by the
 protocol of equal_budget.py. A difference to the default counts only where it is larger than what another seed changes.
 
-Without its prior the restorer trains alone, in one stage. Scan directions are four (omni), one of the four for each head
-(split) and one (1d); there is no switch for other numbers.
+Without its prior the restorer trains alone, in one stage. Scan directions are four (omni), one of the four for each
+head (split) and one (1d); there is no switch for other numbers.
 """
 from study import without_prior  # noqa: F401  registers WithoutPrior
 from study.campaign import carry_out

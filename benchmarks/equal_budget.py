@@ -9,8 +9,8 @@ report.md, scores.csv, curves.csv and plots, and the weights of every run.
 
 The networks are small and the training is short: the tables say which learns more from little, not which is better when
 trained to its end. DiffRWKVIR and DiffIR add to an enlarged LQ. The other networks, as their authors define them, first
-have to learn to enlarge it, which shows in a short training: here they get it too, unless --no-base-image is said. Equal
-time means something on a machine that does nothing else.
+have to learn to enlarge it, which shows in a short training: here they get it too, unless --no-base-image is said.
+Equal time means something on a machine that does nothing else.
 """
 import argparse
 

@@ -18,9 +18,9 @@ import lmdb
 import numpy as np
 import torch
 from basicsr.utils.lmdb_util import make_lmdb_from_imgs
+from basicsr.utils.matlab_functions import imresize as basicsr_imresize
 from diffrwkvir_arch.tools.bicubic import imresize
 from diffrwkvir_arch.tools.demo import HELD_OUT, TRAIN, photograph
-from diffrwkvir_arch.tools.pairs import bicubic
 from diffrwkvir_arch.tools.preparation.folders import Target
 from diffrwkvir_arch.tools.preparation.lmdbs import key_of_name, make_lmdb
 from diffrwkvir_arch.tools.preparation.pieces import Recipe, read_image, write_pieces
@@ -47,11 +47,11 @@ def least(task, repeats, clock=time.process_time):
 
 def report_bicubic(image, repeats):
     """Prints ms per megapixel of the HR image."""
-    megapixels = image.shape[0] * image.shape[1] / 1e6
+    megapixels, unit = image.shape[0] * image.shape[1] / 1e6, image.astype(np.float32) / 255
     print(f'8-bit LR of {image.shape[1]}x{image.shape[0]}, ms/MP of one core:\n\n| scale | BasicSR | ours | ratio |\n'
           '| --- | --- | --- | --- |')
     for scale in SCALES:
-        slow = least(lambda: bicubic(image, 1 / scale), repeats) / megapixels
+        slow = least(lambda: basicsr_imresize(unit, 1 / scale), repeats) / megapixels
         fast = least(lambda: imresize(image, 1 / scale), 3 * repeats) / megapixels
         print(f'| 1/{scale} | {slow:.1f} | {fast:.2f} | {slow / fast:.0f} |', flush=True)
 

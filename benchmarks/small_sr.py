@@ -11,7 +11,8 @@ import time
 from pathlib import Path
 
 import torch
-from diffrwkvir_arch.tools.pairs import bicubic, write_lmdb, write_pairs
+from diffrwkvir_arch.tools.bicubic import imresize_once_rounded
+from diffrwkvir_arch.tools.pairs import write_lmdb, write_pairs
 from diffrwkvir_arch.tools.scores import markdown_table, mean_rows, read_image, score, write_csv
 from diffrwkvir_arch.tools.stages import basicsr
 
@@ -29,7 +30,8 @@ def cpu_name():
     """The processor as Linux names it, or what Python knows."""
     info = Path('/proc/cpuinfo')
     lines = info.read_text().splitlines() if info.is_file() else []
-    return next((line.partition(':')[2].strip() for line in lines if line.startswith('model name')), platform.processor())
+    names = (line.partition(':')[2].strip() for line in lines if line.startswith('model name'))
+    return next(names, platform.processor())
 
 
 def pair_folders(data, name):
@@ -66,7 +68,7 @@ def evaluate(data, restored):
         gt_folder, lq_folder = pair_folders(data, name)
         for path in sorted(gt_folder.glob('*.png')):
             gt = read_image(path)
-            images = {'bicubic': bicubic(read_image(lq_folder / path.name), SCALE)}
+            images = {'bicubic': imresize_once_rounded(read_image(lq_folder / path.name), SCALE)}
             for method in ('stage1', 'stage2'):
                 folder, suffix = restored[method, name]
                 images[method] = read_image(folder / f'{path.stem}_{suffix}.png')

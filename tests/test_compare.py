@@ -10,12 +10,14 @@ import torch
 import yaml
 from compare_cases import DIFFUSING, EDSR, SCALE, build, record_calls, without_plots, write_method
 from diffrwkvir_arch.errors import InputError
-from diffrwkvir_arch.tools import compare, pairs
+from diffrwkvir_arch.tools import compare
+from diffrwkvir_arch.tools.bicubic import imresize_once_rounded
 from diffrwkvir_arch.tools.comparison import contest, methods, plots
 from diffrwkvir_arch.tools.comparison.contest import write_image
 from diffrwkvir_arch.tools.comparison.image_sets import parse_sets
 from diffrwkvir_arch.tools.comparison.journal import Journal
 from diffrwkvir_arch.tools.comparison.names import split_label, split_pair
+from diffrwkvir_arch.tools.pairs import write_pairs
 from skimage import data
 from skimage.metrics import peak_signal_noise_ratio
 
@@ -35,7 +37,7 @@ def world(tmp_path, monkeypatch, photos):
     folder = tmp_path / 'with spaces'
     folder.mkdir()
     monkeypatch.chdir(folder)
-    pairs.write_pairs({name: photos[name] for name in ('cat', 'face')}, folder / 'a set', SCALE)
+    write_pairs({name: photos[name] for name in ('cat', 'face')}, folder / 'a set', SCALE)
     (folder / 'alone').mkdir()
     cv2.imwrite(str(folder / 'alone' / 'man.png'), photos['man'])
     write_method(folder, 'one', EDSR, seed=1)
@@ -75,9 +77,9 @@ def test_tables_hold_what_an_independent_calculation_finds(world, photos, capsys
     for (method, set_name, image), row in found.items():
         photo = photos[image] if photos[image].ndim == 3 else photos[image][..., None].repeat(3, 2)
         gt = photo[:photo.shape[0] // SCALE * SCALE, :photo.shape[1] // SCALE * SCALE]
-        lq = pairs.bicubic(gt, 1 / SCALE)
+        lq = imresize_once_rounded(gt, 1 / SCALE)
         if method == 'bicubic':
-            restored = pairs.bicubic(lq, SCALE)
+            restored = imresize_once_rounded(lq, SCALE)
         else:
             tensor = torch.from_numpy(lq[..., ::-1].copy()).permute(2, 0, 1)[None] / 255
             with torch.no_grad():

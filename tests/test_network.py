@@ -146,7 +146,8 @@ def test_every_switch_of_table_5_trains_one_step_and_differs_from_the_default(op
         net = small_s1(**options)
         # Same weights wherever both have them: what differs is the switch.
         if options:
-            shared = {k: v for k, v in default.items() if k in net.state_dict() and v.shape == net.state_dict()[k].shape}
+            own = net.state_dict()
+            shared = {k: v for k, v in default.items() if k in own and v.shape == own[k].shape}
             net.load_state_dict(shared, strict=False)
         default = net.state_dict()
         output = net(lq, gt)

@@ -1,4 +1,4 @@
-"""Every shipped option file: parses, passes the check, builds its network, losses and optimizer, and agrees with its twins."""
+"""Every shipped option file: parses, passes the check, builds network, losses and optimizer, agrees with its twins."""
 import itertools
 import re
 import sys

@@ -24,7 +24,8 @@ def test_diffusing_at_once_is_equation_1_step_by_step(steps):
     for beta in torch.linspace(0.1, 0.99, steps).double():
         factor, variance = factor * (1 - beta)**0.5, (1 - beta) * variance + beta
     prior, noise = torch.randn(3, 8, dtype=torch.float64), torch.randn(3, 8, dtype=torch.float64)
-    torch.testing.assert_close(diffusion.diffuse(prior, noise), factor * prior + variance**0.5 * noise, atol=1e-6, rtol=0)
+    expected = factor * prior + variance**0.5 * noise
+    torch.testing.assert_close(diffusion.diffuse(prior, noise), expected, atol=1e-6, rtol=0)
 
 
 @pytest.mark.parametrize('steps', [None, 5, 4, 3, 2, 1])

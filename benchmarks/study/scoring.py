@@ -7,9 +7,10 @@ import torch
 from basicsr.utils import tensor2img
 
 from diffrwkvir_arch.errors import InputError
+from diffrwkvir_arch.tools.bicubic import imresize_once_rounded
 from diffrwkvir_arch.tools.comparison.image_sets import parse_sets
 from diffrwkvir_arch.tools.demo import HELD_OUT, photograph
-from diffrwkvir_arch.tools.pairs import bicubic, write_pairs
+from diffrwkvir_arch.tools.pairs import write_pairs
 from diffrwkvir_arch.tools.scores import score
 
 from .methods import SCALE
@@ -80,7 +81,7 @@ def model_rows(model, images):
 
 def bicubic_rows(images):
     """The same for bicubic enlargement, the floor of every table."""
-    return [row(image, bicubic(tensor2img([image.lq]), SCALE)) for image in images]
+    return [row(image, imresize_once_rounded(tensor2img([image.lq]), SCALE)) for image in images]
 
 
 def row(image, restored):

@@ -7,7 +7,7 @@ GREY = 0.5
 
 
 def fill_holes(image, mask):
-    """Known pixels as they are; in holes averages of the nearest known ones, of all the wider a neighbourhood the deeper.
+    """Known pixels as they are; in holes averages of the nearest known ones, the deeper the more of them.
 
     Whatever the image holds in a hole, NaN included, is of no account.
 

@@ -120,7 +120,7 @@ class ConvMixer(nn.Sequential):
 
 
 def build_mixer(mixer, dim, head_dim, shift, scan):
-    """mixer: 'ttt' (state evolution) | 'attention' | 'resnet' | 'rwkv'; scan concerns 'ttt' alone, shift it and 'rwkv'."""
+    """mixer: 'ttt' (state evolution) | 'attention' | 'resnet' | 'rwkv'; only 'ttt' scans, only it and 'rwkv' shift."""
     if mixer == 'ttt':
         return StateEvolutionBlock(dim, head_dim, shift, scan)
     if mixer == 'attention':

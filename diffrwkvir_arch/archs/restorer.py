@@ -13,7 +13,7 @@ SCALES = (1, 2, 3, 4)
 
 
 def join_mask(lq, mask, in_channels):
-    """LQ (B, C, h, w) and mask (B, 1, h, w), 1 in the hole, or None -> (B, in_channels, h, w), holes filled smoothly."""
+    """LQ (B, C, h, w) and mask (B, 1, h, w), 1 in the hole, or None -> (B, in_channels, h, w), its holes filled."""
     joined = lq
     if mask is not None:
         expected = (len(lq), 1, *lq.shape[-2:])
@@ -49,8 +49,8 @@ class ResidualGroup(nn.Module):
 def build_upsampler(kind, dim, up_dim, out_channels, factor):
     """Features (B, dim, h, w) -> image (B, out_channels, factor*h, factor*w).
 
-    kind: 'classic', one pixel shuffle per factor 2 or 3 with convolutions of up_dim channels between, as EDSR and SwinIR
-    do; 'direct', one convolution and one pixel shuffle, as SwinIR's lightweight model does.
+    kind: 'classic', one pixel shuffle per factor 2 or 3 with convolutions of up_dim channels between, as EDSR and
+    SwinIR do; 'direct', one convolution and one pixel shuffle, as SwinIR's lightweight model does.
     """
     if kind == 'direct':
         last = nn.Conv2d(dim, out_channels * factor**2, 3, padding=1)

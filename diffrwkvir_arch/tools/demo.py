@@ -10,7 +10,8 @@ from pathlib import Path
 import cv2
 from skimage import data
 
-from .pairs import bicubic, write_lmdb, write_pairs
+from .bicubic import imresize_once_rounded
+from .pairs import write_lmdb, write_pairs
 from .pictures import side_by_side
 from .scores import markdown_table, mean_rows, read_image, score, write_csv
 from .stages import basicsr
@@ -53,7 +54,7 @@ def evaluate(test_set, restored, out):
     rows = []
     for name in HELD_OUT:
         gt, lq = read_image(test_set / 'GT' / f'{name}.png'), read_image(test_set / 'LQ' / f'{name}.png')
-        images = {'bicubic': bicubic(lq, SCALE)}
+        images = {'bicubic': imresize_once_rounded(lq, SCALE)}
         images |= {method: read_image(folder / f'{name}_{suffix}.png')
                    for method, (folder, suffix) in restored.items()}
         scores = {method: score(image, gt, SCALE) for method, image in images.items()}

@@ -1,24 +1,18 @@
-"""LQ/GT pairs from photographs, as folders and LMDBs, with BasicSR's MATLAB-like bicubic."""
+"""LQ/GT pairs from photographs, as folders and LMDBs."""
 import contextlib
 import io
 import shutil
 from pathlib import Path
 
 import cv2
-import numpy as np
 from basicsr.utils.lmdb_util import make_lmdb_from_imgs
-from basicsr.utils.matlab_functions import imresize
 from tqdm import tqdm
 
-
-def bicubic(image, scale):
-    """(H, W, 3) uint8 -> uint8 with sides scaled by `scale`, antialiased where it shrinks."""
-    resized = imresize(image.astype(np.float32) / 255, scale)
-    return (np.clip(resized, 0, 1) * 255).round().astype(np.uint8)
+from .bicubic import imresize_once_rounded
 
 
 def sub_images(image, size, step):
-    """Square crops of `size` pixels every `step` pixels, the last ones flush with the border; whole if it is smaller."""
+    """Square crops of `size` pixels every `step` pixels, the last flush with the border; a smaller image whole."""
     height, width = image.shape[:2]
     tops, lefts = (sorted({*range(0, side - size, step), max(side - size, 0)}) for side in (height, width))
     return [image[top:top + size, left:left + size] for top in tops for left in lefts]
@@ -39,7 +33,7 @@ def write_pairs(images, folder, scale, crop=None):
     for name, image in tqdm(images.items(), desc=f'pairs for {folder.name}', unit='image'):
         height, width = (side // scale * scale for side in image.shape[:2])
         gt = image[:height, :width]
-        lq = bicubic(gt, 1 / scale)
+        lq = imresize_once_rounded(gt, 1 / scale)
         if crop is None:
             pieces = [(name, gt, lq)]
         else:

@@ -19,7 +19,8 @@ def read_image(path):
 def score(image, gt, border):
     """BGR uint8 (H, W, 3) twice -> dict psnr_y (dB), ssim_y: BT.601 Y, `border` pixels cropped on each side."""
     options = dict(crop_border=border, test_y_channel=True)
-    return {'psnr_y': float(calculate_psnr(image, gt, **options)), 'ssim_y': float(calculate_ssim(image, gt, **options))}
+    return {'psnr_y': float(calculate_psnr(image, gt, **options)),
+            'ssim_y': float(calculate_ssim(image, gt, **options))}
 
 
 def write_csv(rows, path):

@@ -71,7 +71,8 @@ def main():
                 rows.append([f'{case.batch}x{case.size ** 2}x{case.heads}x{case.dim}', pass_name,
                              slow, f'{statistics.median(times[slow]):.1f}', fast, f'{statistics.median(times[fast]):.2f}',
                              f'{ratio:.1f}', f'{low:.1f} .. {high:.1f}', f'{min(times[slow]) / min(times[fast]):.1f}'])
-    print(*table(['B x L x H x D', 'pass', 'slow', 'ms', 'fast', 'ms', 'ratio', 'quartiles', 'of the fastest'], rows), sep='\n')
+    heading = ['B x L x H x D', 'pass', 'slow', 'ms', 'fast', 'ms', 'ratio', 'quartiles', 'of the fastest']
+    print(*table(heading, rows), sep='\n')
 
 
 if __name__ == '__main__':

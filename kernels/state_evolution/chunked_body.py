@@ -199,7 +199,8 @@ def backward(q, k, v, log_decay, step_size, states, height, width, directions, c
         torch.addcmul(d_predict, d_write, slab.e, out=d_k_n)
         d_e_n = (slab.k * d_write).sum(-1)
 
-        # log w_t scales every ratio that spans token t: from sources before t to sinks at t or, for predictions, past t.
+        # log w_t scales every ratio that spans token t: from sources before t to sinks at t or, for predictions, past
+        # t.
         past = (slab.k * d_predict).sum(-1)
         spanned = (slab.q * d_q_n).sum(-1) - slab.e[..., 0] * d_e_n + past
         spanned[:, -1] += (after * d_after).sum((1, 2))
@@ -208,4 +209,5 @@ def backward(q, k, v, log_decay, step_size, states, height, width, directions, c
 
     inputs = (q, k, v, log_decay, step_size)
     grads = [layout.sum_scans(x) for x in (d_q, d_k, d_v)] + [x.take(layout.places) for x in (d_log_w, d_e)]
-    return *(grad.to(x.dtype) for x, grad in zip(inputs, grads)), d_state.clone().view(len(order), len(q), -1, v_dim, q_dim)
+    d_state = d_state.clone().view(len(order), len(q), -1, v_dim, q_dim)
+    return *(grad.to(x.dtype) for x, grad in zip(inputs, grads)), d_state

@@ -140,7 +140,8 @@ def test_computing_few_chunks_at_a_time_changes_nothing(monkeypatch, elements):
 def test_constant_image_without_decay_stays_finite_and_right(backend, chunk_size):
     q, k, v, log_decay, step_size, state = make_inputs(batch=1, length=1, q_dim=32, v_dim=32)
     q, k, v = (x.expand(-1, 1024, -1, -1) for x in (q, k, v))
-    log_decay, step_size = torch.zeros_like(log_decay).expand(-1, 1024, -1), torch.ones_like(step_size).expand(-1, 1024, -1)
+    log_decay = torch.zeros_like(log_decay).expand(-1, 1024, -1)
+    step_size = torch.ones_like(step_size).expand(-1, 1024, -1)
     inputs = q, k, v, log_decay, step_size, state
     results = run([x.float() for x in inputs], backend, chunk_size)
     for result, truth in zip(results, run(inputs, 'recurrent')):

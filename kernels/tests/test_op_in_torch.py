@@ -1,4 +1,4 @@
-"""The operator behaves as a citizen of PyTorch: dtypes, autocast, memory, compile, checkpoints, DDP and FLOP counters."""
+"""The operator behaves as a citizen of PyTorch: dtypes, autocast, memory, compile, checkpoints, DDP, FLOP counters."""
 import copy
 
 import pytest

@@ -51,7 +51,8 @@ def test_threads_change_nothing_but_rounding(every_thread, count):
         assert torch.equal(result, again)
 
 
-@pytest.mark.parametrize('count, scans, heads, groups', [(1, 4, 6, 1), (2, 4, 6, 1), (8, 4, 6, 2), (64, 4, 6, 4), (8, 1, 6, 1)])
+@pytest.mark.parametrize('count, scans, heads, groups', [
+    (1, 4, 6, 1), (2, 4, 6, 1), (8, 4, 6, 2), (64, 4, 6, 4), (8, 1, 6, 1)])
 def test_scans_run_beside_each_other_only_where_heads_do_not_fill_the_threads(count, scans, heads, groups):
     torch.set_num_threads(count)
     assert numba_body.count_groups(scans, heads) == groups

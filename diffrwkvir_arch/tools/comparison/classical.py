@@ -6,17 +6,20 @@ Navier-Stokes, fluid dynamics, and image and video inpainting (2001).
 from typing import Callable, NamedTuple
 
 import cv2
+import torch
 from basicsr.utils import img2tensor, tensor2img
-from basicsr.utils.matlab_functions import imresize
 
 from diffrwkvir_arch.errors import InputError
+
+from ..bicubic import imresize
 
 # Of the neighbourhood that a pixel of a hole is made of, in pixels; that of OpenCV's own examples.
 RADIUS = 3
 
 
 def enlarge(lq, mask, scale):
-    return imresize(lq[0].cpu(), scale)[None]
+    image = lq[0].cpu().permute(1, 2, 0).numpy()
+    return torch.from_numpy(imresize(image, scale)).permute(2, 0, 1)[None]
 
 
 def keep(lq, mask, scale):
@@ -44,7 +47,7 @@ class Rule(NamedTuple):
 
 OPENCV = f"OpenCV's, radius {RADIUS}, 8 bits, on the CPU whatever the device"
 CLASSICAL = {
-    'bicubic': Rule(enlarge, "BasicSR's imresize, on the CPU whatever the device", enlarges=True),
+    'bicubic': Rule(enlarge, "MATLAB's imresize, on the CPU whatever the device", enlarges=True),
     'lq': Rule(keep, 'the LQ as it is'),
     'telea': Rule(fill(cv2.INPAINT_TELEA), OPENCV, needs_mask=True),
     'navier-stokes': Rule(fill(cv2.INPAINT_NS), OPENCV, needs_mask=True),

@@ -19,7 +19,7 @@ from diffrwkvir_arch.option_sections import look_up, require
 from diffrwkvir_arch.toolbox.logs import warn
 from diffrwkvir_arch.toolbox.options import load_option_file
 
-from ..pairs import bicubic
+from ..bicubic import imresize_once_rounded
 from .names import OPTION_SUFFIXES, UNFIT, as_file_name, own_or_shipped, split_label, split_pair
 
 # Options under which a dataset's images are no RGB in [0, 1].
@@ -107,7 +107,7 @@ class Shrinking:
         def make_lq():
             if path not in self.made:
                 try:
-                    self.made[path] = bicubic(gt, 1 / self.scale)
+                    self.made[path] = imresize_once_rounded(gt, 1 / self.scale)
                 except (IndexError, RuntimeError):
                     raise InputError(f'--sets: {path} ({width}x{height}) is too small to be shrunk by '
                                      f'{self.scale}') from None
