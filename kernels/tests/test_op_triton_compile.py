@@ -33,7 +33,7 @@ CEILINGS = {
 VERSION = tuple(map(int, triton.__version__.split('.')[:2]))
 # Instructions that spill registers: none by Triton 3.9, of 9000 and more the most that 3.6 and 3.7 need.
 SPILLS = {} if VERSION >= (3, 9) else {
-    ('adjoint_walk for the maps', 16): 6, ('gradients', 32): 6, ('gradients', 64): 40}
+    ('adjoint_walk for the maps', 16): 9, ('gradients', 32): 2, ('gradients', 64): 40}
 # Where a block may have 99 KiB (sm_86, sm_89), three of ours fit.
 SHARED = 32 * 1024
 MEASURED = VERSION >= (3, 6)
