@@ -222,6 +222,18 @@ def test_a_plan_is_kept_for_more_seeds_and_refused_for_other_options(study):
         study('out', '--iterations', '6', '--seeds', '0', '--budgets', 'iterations')
 
 
+def test_a_report_of_what_is_finished_trains_nothing(study):
+    with pytest.raises(InputError, match='--report-only: there is no plan.json'):
+        study('out', '--iterations', '4', '--report-only')
+    study()
+    before = results(study.folder / 'out')
+    both = '--iterations', '4', '--seeds', '0', '1', '--budgets', 'iterations', '--report-only'
+    assert study('out', *both) == 0
+    assert results(study.folder / 'out') == before
+    report = (study.folder / 'out/report.md').read_text(encoding='utf-8')
+    assert 'Runs that are not finished: 2.' in report and '| staged ' in report
+
+
 def test_methods_of_unequal_size_are_refused():
     costs = {'a': {'parameters': 100}, 'b': {'parameters': 110}, 'c': {'parameters': 900}}
     sizes.refuse_unequal(costs, ['c'], 0.25)

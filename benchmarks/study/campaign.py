@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 
+from diffrwkvir_arch.errors import InputError
 from diffrwkvir_arch.toolbox.stopping import stop_request
 
 from . import planning, scoring
@@ -24,6 +25,7 @@ class Study:
 
     methods: name -> stages, see methods. larger: methods exempt from the rule of sizes; tolerance: None for no rule.
     iterations: of every run, None for as many as fit into `hours`. stage1_share: the first of two stages' part.
+    report_only: nothing is trained, runs that are not finished are left out.
     """
     methods: dict
     larger: dict
@@ -38,6 +40,7 @@ class Study:
     images: list
     device: torch.device
     out: Path
+    report_only: bool = False
 
 
 @dataclass
@@ -45,12 +48,13 @@ class Outcome:
     """What there is to report.
 
     plan: see planning. costs: method -> what measure returns. results: of finished runs, with method, seed and budget.
-    failures: a line each.
+    failures: a line each; missing: how many runs report_only left out.
     """
     plan: dict = None
     costs: dict = field(default_factory=dict)
     results: list = field(default_factory=list)
     failures: list = field(default_factory=list)
+    missing: int = 0
     interrupted: bool = False
 
 
@@ -69,6 +73,9 @@ def carry_out(study):
             for budget, seed, name in tasks(study, outcome):
                 if stop_request.requested_at is not None:
                     raise KeyboardInterrupt
+                if study.report_only and not is_finished(study, outcome, budget, seed, name):
+                    outcome.missing += 1
+                    continue
                 label = f'{name}, seed {seed}, equal {budget}'
                 result = attempt(label, outcome, study.out, lambda: finished_run(study, outcome, budget, seed, name))
                 if result:
@@ -94,6 +101,10 @@ def prepare(study, outcome):
     request = {'iterations': study.iterations, 'hours': study.hours, 'batch': study.patches.batch,
                'patch': study.patches.size, 'patches': study.patches.checksum, 'device': study.device.type}
     outcome.plan = planning.read_plan(file, request)
+    if study.report_only:
+        if outcome.plan is None:
+            raise InputError(f'--report-only: there is no plan.json in {study.out}; give the --out of a study')
+        return
     timings = dict(outcome.plan['timings']) if outcome.plan else {}
     for name in [name for name in outcome.costs if name not in timings]:
         timing = attempt(name, outcome, study.out, lambda: planning.time_method(study.methods[name], study))
@@ -106,7 +117,7 @@ def prepare(study, outcome):
     file.write_text(json.dumps(outcome.plan, indent=1), encoding='utf-8')
     left = sum(planning.expected_seconds(budget, outcome.plan, timings[name], study.stage1_share)
                for budget, seed, name in tasks(study, outcome)
-               if not (job_of(study, outcome, budget, seed, name).folder / RESULT).exists())
+               if not is_finished(study, outcome, budget, seed, name))
     say(f'{outcome.plan["iterations"]} iterations, or {outcome.plan["seconds"]:.0f} s of training; about '
         f'{left / 3600:.2f} hours to go')
 
@@ -126,6 +137,10 @@ def job_of(study, outcome, budget, seed, name):
                study.patches.checksum, scoring.checksum(study.images)]
     digest = hashlib.blake2b(json.dumps(depends).encode(), digest_size=4).hexdigest()
     return Job(stages, limits, seed, study.learning_rate, study.out / 'runs' / f'{name}_{budget}_seed{seed}_{digest}')
+
+
+def is_finished(study, outcome, budget, seed, name):
+    return (job_of(study, outcome, budget, seed, name).folder / RESULT).exists()
 
 
 def finished_run(study, outcome, budget, seed, name):

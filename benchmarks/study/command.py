@@ -57,6 +57,8 @@ def arguments(description, known, budgets, out):
     parser.add_argument('--stage1-share', type=float, default=0.3,
                         help='part of the budget that goes to the first of two stages (default: %(default)s)')
     parser.add_argument('--learning-rate', type=float, default=1e-3, help='of every method (default: %(default)s)')
+    parser.add_argument('--report-only', action='store_true',
+                        help='train nothing, report on the runs that are finished')
     parser.add_argument('--threads', type=int, help="PyTorch's on the CPU")
     parser.add_argument('--out', type=Path, default=Path(out), help='default: %(default)s')
     return parser
@@ -94,7 +96,7 @@ def study_of(args, methods, larger, tolerance):
         methods=methods, larger=larger, tolerance=tolerance, seeds=args.seeds, budgets=args.budgets,
         iterations=args.iterations, hours=hours, stage1_share=args.stage1_share, learning_rate=args.learning_rate,
         patches=Patches(pairs, preset.batch, preset.patch, SCALE), images=images,
-        device=torch.device('cuda' if args.scale == 'gpu' else 'cpu'), out=out)
+        device=torch.device('cuda' if args.scale == 'gpu' else 'cpu'), out=out, report_only=args.report_only)
 
 
 def complain(main):

@@ -110,6 +110,8 @@ def write_report(study, outcome, title, tables, notes=()):
             text += [f'## {heading}', '', markdown_table(rows), '']
     if outcome.failures:
         text += ['## Failed', '', *(f'- {failure}' for failure in outcome.failures), '']
+    if outcome.missing:
+        text += [f'Runs that are not finished: {outcome.missing}.', '']
     if outcome.interrupted:
         text += ['Interrupted: runs are missing.', '']
     if outcome.results:
