@@ -17,8 +17,8 @@ import diffrwkvir_arch  # noqa: F401
 import lmdb
 import numpy as np
 import torch
-from basicsr.utils.lmdb_util import make_lmdb_from_imgs
 from basicsr.utils import matlab_functions
+from basicsr.utils.lmdb_util import make_lmdb_from_imgs
 from diffrwkvir_arch.tools.bicubic import imresize
 from diffrwkvir_arch.tools.demo import HELD_OUT, TRAIN, photograph
 from diffrwkvir_arch.tools.preparation.folders import Target
@@ -46,7 +46,7 @@ def least(task, repeats, clock=time.process_time):
 
 
 def basicsr_bicubic(image, scale):
-    """The same by BasicSR, uint8 to uint8."""
+    """BasicSR's imresize, uint8 to uint8."""
     resized = matlab_functions.imresize(image.astype(np.float32) / 255, scale)
     return (resized.clip(0, 1) * 255).round().astype(np.uint8)
 
