@@ -45,7 +45,7 @@ def test_any_size_comes_back_scaled_and_uncropped_in_both_stages(scale, height, 
     assert small_s2(scale=scale)(lq).shape == gt.shape
 
 
-@pytest.mark.parametrize('upsampler', ['classic', 'direct'])
+@pytest.mark.parametrize('upsampler', ['stepwise', 'direct'])
 @pytest.mark.parametrize('scale', [1, 2, 3, 4])
 def test_both_upsamplers_fit_every_scale(upsampler, scale):
     net = small_s2(scale=scale, upsampler=upsampler, up_dim=8)

@@ -21,7 +21,7 @@ class DiffRWKVIRS1(nn.Module):
         head_dim (int): Channels of a head of the state; divides dim.
         prior_dim (int): Width of the prior.
         encoder_dim (int): Channels of the prior encoder's uppermost scale.
-        upsampler (str): 'classic' | 'direct'; up_dim (int): channels of the classic one.
+        upsampler (str): 'stepwise' | 'direct'; up_dim (int): channels of the stepwise one.
         shift (str): 'omni' | 'quad' | 'uni' (Fig. 5).
         scan (str): 'omni' | 'split' | '1d'.
         mixer (str): 'ttt' | 'attention' | 'resnet' | 'rwkv' (Restore-RWKV's).
@@ -31,7 +31,7 @@ class DiffRWKVIRS1(nn.Module):
     """
 
     def __init__(self, scale=4, in_channels=3, out_channels=3, dim=128, groups=4, blocks=6, head_dim=16, prior_dim=256,
-                 encoder_dim=32, upsampler='classic', up_dim=48, shift='omni', scan='omni', mixer='ttt', ffn='cab',
+                 encoder_dim=32, upsampler='stepwise', up_dim=64, shift='omni', scan='omni', mixer='ttt', ffn='cab',
                  compress_ratio=4, use_checkpoint=False):
         super().__init__()
         block_options = dict(head_dim=head_dim, shift=shift, scan=scan, mixer=mixer, ffn=ffn,

@@ -18,7 +18,7 @@ class DiffRWKVIRS2(nn.Module):
     """
 
     def __init__(self, scale=4, in_channels=3, out_channels=3, dim=128, groups=4, blocks=6, head_dim=16, prior_dim=256,
-                 encoder_dim=32, upsampler='classic', up_dim=48, shift='omni', scan='omni', mixer='ttt', ffn='cab',
+                 encoder_dim=32, upsampler='stepwise', up_dim=64, shift='omni', scan='omni', mixer='ttt', ffn='cab',
                  compress_ratio=4, use_checkpoint=False, steps=5, seed=0):
         super().__init__()
         block_options = dict(head_dim=head_dim, shift=shift, scan=scan, mixer=mixer, ffn=ffn,
