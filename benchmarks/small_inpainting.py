@@ -119,8 +119,8 @@ def main():
                      '-o', str(root / 'compare')])
     sizes = ', '.join(f'{key} {value}' for key, value in NETWORK.items())
     note = (f'DiffRWKVIR at scale 1 ({sizes}), {len(train)} photographs, {args.iterations[0]} + {args.iterations[1]} '
-            f'iterations of {BATCH} patches of {PATCH}x{PATCH} pixels with masks of all presets; {len(test)} test images '
-            f'of {SIDE}x{SIDE} pixels. {minutes:.1f} min of training, {(time.time() - start) / 60:.1f} min in all; '
+            f'iterations of {BATCH} patches of {PATCH}x{PATCH} pixels with masks of all presets; {len(test)} test '
+            f'images of {SIDE}x{SIDE} pixels. {minutes:.1f} min of training, {(time.time() - start) / 60:.1f} min in all; '
             f'{cpu_name()}, {torch.get_num_threads()} threads, torch {torch.__version__}.\n\n')
     report = note + (root / 'compare' / 'results.md').read_text(encoding='utf-8').replace(str(root), str(args.out))
     print('\n' + note)

@@ -2,8 +2,8 @@
 
     python benchmarks/small_sr.py --data DIR
 
-DIR/train/ holds photographs (searched with its subfolders), DIR/benchmark/SET/GTmod12/ and DIR/benchmark/SET/LR_bicubic/X4/
-the pairs of Set5 and Set14, same names on both sides. Everything runs through `basicsr train` and `basicsr test`.
+DIR/train/ holds photographs (searched with its subfolders), DIR/benchmark/SET/GTmod12/ and
+DIR/benchmark/SET/LR_bicubic/X4/ the pairs of Set5 and Set14, same names on both sides. Everything runs through `basicsr train` and `basicsr test`.
 """
 import argparse
 import platform
@@ -96,8 +96,8 @@ def main():
     prepared = time.time()
     rows = evaluate(data, train_and_test(root, data, args.iterations))
     report = '\n'.join([
-        f'DiffRWKVIR-tiny x{SCALE}, {len(images)} photographs, {args.iterations[0]} + {args.iterations[1]} iterations of '
-        f'8 patches of 24x24 LQ pixels. Y channel, {SCALE} pixels of border left out.',
+        f'DiffRWKVIR-tiny x{SCALE}, {len(images)} photographs, {args.iterations[0]} + {args.iterations[1]} iterations '
+        f'of 8 patches of 24x24 LQ pixels. Y channel, {SCALE} pixels of border left out.',
         'Stage 1 reads its prior from LQ and GT, which no method may; stage 2 goes on from its restorer and sees the '
         'LQ alone.', '',
         markdown_table(mean_rows(rows, ('set', 'method'))), '',

@@ -246,8 +246,8 @@ def as_users_write(options, name):
                        'noise_range': [1, 30], 'poisson_scale_range': [0.05, 3], 'gray_noise_prob': 0.4,
                        'jpeg_range': [30, 95]}
         opt.update(degradation, **{f'{key}2': value for key, value in degradation.items()}, second_blur_prob=0.8,
-                   gt_size=256, queue_size=180, l1_gt_usm=True, percep_gt_usm=True, gan_gt_usm=False, high_order_degradation=True,
-                   model_type='RealESRGANModel',
+                   gt_size=256, queue_size=180, l1_gt_usm=True, percep_gt_usm=True, gan_gt_usm=False,
+                   high_order_degradation=True, model_type='RealESRGANModel',
                    network_d={'type': 'UNetDiscriminatorSN', 'num_in_ch': 3, 'num_feat': 64, 'skip_connection': True})
         opt['train'].update(GAN)
     return opt

@@ -61,8 +61,8 @@ class InceptionDistances:
         if count < 2:
             raise InputError(f'FID and KID need at least two images, {FEW_IMAGES} to mean something; got {count}')
         if count < FEW_IMAGES:
-            warnings.warn(f'FID of {count} images is biased upwards: give the number with it and compare only results on '
-                          f'the same images; {FEW_IMAGES} and more make it dependable', stacklevel=2)
+            warnings.warn(f'FID of {count} images is biased upwards: give the number with it and compare only results '
+                          f'on the same images; {FEW_IMAGES} and more make it dependable', stacklevel=2)
         restored, real = np.stack(self.restored), np.stack(self.real)
         return {'fid': frechet_distance(restored, real), 'kid': kernel_distance(restored, real), 'images': count}
 

@@ -80,7 +80,7 @@ def main(argv=None):
     restored = train_and_test(root, args.iterations)
     rows = evaluate(root / 'datasets' / 'demo' / 'test', restored, out)
     write_csv(rows, out / 'metrics.csv')
-    print(f'\nx{SCALE} on held-out photographs, Y channel, {SCALE} pixels of border left out. Stage 1 reads its prior from '
-          'LQ and GT,\nwhich no method may; stage 2 goes on from its restorer and sees the LQ alone.\n')
+    print(f'\nx{SCALE} on held-out photographs, Y channel, {SCALE} pixels of border left out. Stage 1 reads its prior '
+          'from LQ and GT,\nwhich no method may; stage 2 goes on from its restorer and sees the LQ alone.\n')
     print(markdown_table(rows + mean_rows([{**row, 'image': 'mean'} for row in rows], ('image', 'method'))))
     print(f'\n{time.time() - start:.0f} s. Table: {out / "metrics.csv"}; pictures: {out}{"/*.png"}')

@@ -25,7 +25,7 @@ def state_evolution(q, k, v, log_decay, step_size, *, initial_state=None, return
         initial_state (B, H, Dv, Dk): zeros if None.
         return_state: also return the state after the last token.
         chunk_size: >= 1; a matter of speed, memory and rounding, which None decides by the widths. 'chunked' computes
-            so many tokens at a time, 'numba' keeps a state every so many tokens for the backward pass, others ignore it.
+            so many tokens at a time, 'numba' keeps a state every so many for the backward pass; others ignore it.
         backend: 'recurrent', the definition, one token a step; 'chunked', any device and dtype; 'numba', compiled for
             the CPU; 'triton', for NVIDIA GPUs; 'auto', the last two where they can run, else 'chunked'.
 

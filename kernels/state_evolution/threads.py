@@ -1,7 +1,7 @@
 """Runs a function on several threads: on PyTorch's own OpenMP team where there is one, else on a pool of Python's.
 
-After each of its operators PyTorch's threads wait for the next without going to sleep. Other threads would have to share
-their cores with them, and would be as slow as one.
+After each of its operators PyTorch's threads wait for the next without going to sleep. Other threads would have to
+share their cores with them, and would be as slow as one.
 """
 import ctypes
 import os

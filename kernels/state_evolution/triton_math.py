@@ -6,9 +6,9 @@ operand of the next product along the chain S -> R^T -> U^T -> S', R^T = V^T - S
 
 Tensor cores take 16-bit operands. Inputs in 16 bit are used as they are; all else is float32 and enters as a sum of
 PARTS 16-bit numbers (two of float16 or three of bfloat16 carry its 24 bits), products too small to matter left out.
-float32 inputs are split likewise, by the compiler (tf32x3). float16 brings its range along: what exceeds 65504 in a
-state or a gradient becomes infinite or NaN. The second of two is kept times LIFT, or what is below 0.1 would carry fewer
-bits; so only what is below 1e-4 does, and what is below 1e-11 none.
+float32 inputs are split likewise, by the compiler (tf32x3). float16 brings its range along: what exceeds 65504 in
+a state or a gradient becomes infinite or NaN. The second of two is kept times LIFT, or what is below 0.1 would carry
+fewer bits; so only what is below 1e-4 does, and what is below 1e-11 none.
 """
 import triton
 import triton.language as tl

@@ -96,8 +96,8 @@ def test_forked_workers_compute_after_their_parent_used_threads(every_thread):
 
 
 def run_program(**environment):
-    done = subprocess.run([sys.executable, '-c', PROGRAM], env={**os.environ, **environment}, capture_output=True, text=True,
-                          timeout=120)
+    done = subprocess.run([sys.executable, '-c', PROGRAM], env={**os.environ, **environment}, capture_output=True,
+                          text=True, timeout=120)
     assert not done.returncode, done.stderr
     return tuple(map(int, done.stdout.split()))
 
