@@ -14,9 +14,10 @@ from pathlib import Path
 import cv2
 import torch
 import yaml
-from small_sr import cpu_name, photographs
+from small_sr import photographs
 
 from diffrwkvir_arch.cli import main as basicsr_command
+from diffrwkvir_arch.tools.call_cost import device_name
 from diffrwkvir_arch.tools.pairs import write_lmdb
 from diffrwkvir_arch.tools.stages import basicsr
 from diffrwkvir_arch.toolbox.options import load_option_file
@@ -121,7 +122,7 @@ def main():
     note = (f'DiffRWKVIR at scale 1 ({sizes}), {len(train)} photographs, {args.iterations[0]} + {args.iterations[1]} '
             f'iterations of {BATCH} patches of {PATCH}x{PATCH} pixels with masks of all presets; {len(test)} test '
             f'images of {SIDE}x{SIDE} pixels. {minutes:.1f} min of training, {(time.time() - start) / 60:.1f} min in all; '
-            f'{cpu_name()}, {torch.get_num_threads()} threads, torch {torch.__version__}.\n\n')
+            f'{device_name(torch.device("cpu"))}, torch {torch.__version__}.\n\n')
     report = note + (root / 'compare' / 'results.md').read_text(encoding='utf-8').replace(str(root), str(args.out))
     print('\n' + note)
     if args.report:

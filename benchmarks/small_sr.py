@@ -3,15 +3,16 @@
     python benchmarks/small_sr.py --data DIR
 
 DIR/train/ holds photographs (searched with its subfolders), DIR/benchmark/SET/GTmod12/ and
-DIR/benchmark/SET/LR_bicubic/X4/ the pairs of Set5 and Set14, same names on both sides. Everything runs through `basicsr train` and `basicsr test`.
+DIR/benchmark/SET/LR_bicubic/X4/ the pairs of Set5 and Set14, same names on both sides. Everything runs through
+`basicsr train` and `basicsr test`.
 """
 import argparse
-import platform
 import time
 from pathlib import Path
 
 import torch
 from diffrwkvir_arch.tools.bicubic import imresize_once_rounded
+from diffrwkvir_arch.tools.call_cost import device_name
 from diffrwkvir_arch.tools.pairs import write_lmdb, write_pairs
 from diffrwkvir_arch.tools.scores import markdown_table, mean_rows, read_image, score, write_csv
 from diffrwkvir_arch.tools.stages import basicsr
@@ -24,14 +25,6 @@ def photographs(folder):
     files = sorted(path for path in folder.rglob('*') if path.suffix.lower() in ('.png', '.jpg', '.jpeg'))
     images = {'_'.join(path.relative_to(folder).with_suffix('').parts): read_image(path) for path in files}
     return {name: image for name, image in images.items() if min(image.shape[:2]) >= SMALLEST}
-
-
-def cpu_name():
-    """The processor as Linux names it, or what Python knows."""
-    info = Path('/proc/cpuinfo')
-    lines = info.read_text().splitlines() if info.is_file() else []
-    names = (line.partition(':')[2].strip() for line in lines if line.startswith('model name'))
-    return next(names, platform.processor())
 
 
 def pair_folders(data, name):
@@ -102,7 +95,7 @@ def main():
         'LQ alone.', '',
         markdown_table(mean_rows(rows, ('set', 'method'))), '',
         f'{(prepared - start) / 60:.1f} min preparation, {(time.time() - prepared) / 60:.1f} min training and testing; '
-        f'{cpu_name()}, {torch.get_num_threads()} threads, torch {torch.__version__}.', ''])
+        f'{device_name(torch.device("cpu"))}, torch {torch.__version__}.', ''])
     print('\n' + report)
     target = args.report or root / 'table.md'
     target.parent.mkdir(parents=True, exist_ok=True)

@@ -1,0 +1,77 @@
+"""How time and memory of inference grow with the image: networks of option files on LQ images of several sides.
+
+    python benchmarks/growth.py -opt options/test_DiffRWKVIR_S2_x4.yml --sides 64 128 256
+
+All sides and networks take turns within a repetition, so that whatever else the machine does falls on all of them.
+"""
+import argparse
+import statistics
+import sys
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+from diffrwkvir_arch.errors import InputError
+from diffrwkvir_arch.tools.call_cost import allocator, device_name, milliseconds, peak_extra_bytes
+from diffrwkvir_arch.tools.networks import by_option_file, images_for
+from diffrwkvir_arch.tools.scores import markdown_table
+
+WARM_UPS = 2
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('-opt', nargs='+', required=True, metavar='FILE', help='option files: network_g is measured')
+    parser.add_argument('--sides', nargs='+', type=int, default=[64, 128, 256], metavar='PIXELS',
+                        help='of square LQ images; the first is what the others are compared with (default: 64 128 256)')
+    parser.add_argument('--repeats', type=int, default=7, help='timed repetitions (default: %(default)s)')
+    parser.add_argument('--threads', type=int, help='of the CPU')
+    parser.add_argument('--markdown', type=Path, metavar='FILE', help='write what is printed')
+    args = parser.parse_args()
+    if min(*args.sides, args.repeats, args.threads or 1) < 1:
+        raise InputError('--sides, --repeats and --threads must be at least 1')
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    device = torch.device('cuda' if torch.cuda.is_available() else 'cpu')
+
+    calls = {}
+    for recipe in map(by_option_file, args.opt):
+        net = recipe.build().to(device).eval()
+        for side in args.sides:
+            images = images_for(net, recipe, (1, 3, side, side), device, torch.float32)
+            calls[recipe.label, side] = lambda net=net, images=images: net(*images)
+    with torch.no_grad():
+        memory = {case: peak_extra_bytes(call, device) for case, call in calls.items()}
+        times = {case: [] for case in calls}
+        for repetition in tqdm(range(-WARM_UPS, args.repeats), disable=None):
+            for case, call in calls.items():
+                spent = milliseconds(call, device)
+                if repetition >= 0:
+                    times[case].append(spent)
+
+    rows = []
+    for (label, side), spent in times.items():
+        first = args.sides[0]
+        growth = [(now / side**2) / (then / first**2) for now, then in zip(spent, times[label, first])]
+        rows.append({
+            'network': label, 'LQ': f'{side}x{side}', 'MB': f'{memory[label, side] / 1e6:.1f}',
+            'ms: median (range)': f'{statistics.median(spent):.0f} ({min(spent):.0f} .. {max(spent):.0f})',
+            f'a pixel, of {first}x{first}: median (range)':
+                f'{statistics.median(growth):.2f} ({min(growth):.2f} .. {max(growth):.2f})'})
+    text = '\n'.join([
+        '# Time and memory with the size of the image', '',
+        f'Inference, float32, batch 1, {args.repeats} repetitions in turns; {device_name(device)}, torch '
+        f'{torch.__version__}. MB is what is held at most beyond parameters and images.',
+        *([f'Allocator: {allocator()}.'] if allocator() else []), '', markdown_table(rows), ''])
+    print(text)
+    if args.markdown:
+        args.markdown.write_text(text, encoding='utf-8')
+
+
+if __name__ == '__main__':
+    try:
+        main()
+    except InputError as error:
+        print(f'error: {error}', file=sys.stderr)
+        raise SystemExit(2)
