@@ -24,7 +24,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('-opt', nargs='+', required=True, metavar='FILE', help='option files: network_g is measured')
     parser.add_argument('--sides', nargs='+', type=int, default=[64, 128, 256], metavar='PIXELS',
-                        help='of square LQ images; the first is what the others are compared with (default: 64 128 256)')
+                        help='of square LQ images, compared with the first (default: 64 128 256)')
     parser.add_argument('--repeats', type=int, default=7, help='timed repetitions (default: %(default)s)')
     parser.add_argument('--threads', type=int, help='of the CPU')
     parser.add_argument('--markdown', type=Path, metavar='FILE', help='write what is printed')
