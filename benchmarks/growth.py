@@ -10,14 +10,13 @@ import sys
 from pathlib import Path
 
 import torch
-from tqdm import tqdm
 
 from diffrwkvir_arch.errors import InputError
-from diffrwkvir_arch.tools.call_cost import allocator, device_name, milliseconds, peak_extra_bytes
-from diffrwkvir_arch.tools.networks import by_option_file, images_for
+from diffrwkvir_arch.tools.call_cost import allocator, device_name
+from diffrwkvir_arch.tools.networks import by_option_file
+from diffrwkvir_arch.tools.profile import WARM_UPS, find_device, infer, make_writable, prepare, take_turns
+from diffrwkvir_arch.tools.profile_report import Conditions, Measured
 from diffrwkvir_arch.tools.scores import markdown_table
-
-WARM_UPS = 2
 
 
 def main():
@@ -29,33 +28,32 @@ def main():
     parser.add_argument('--threads', type=int, help='of the CPU')
     parser.add_argument('--markdown', type=Path, metavar='FILE', help='write what is printed')
     args = parser.parse_args()
-    if min(*args.sides, args.repeats, args.threads or 1) < 1:
+    counts = [*args.sides, args.repeats, *([] if args.threads is None else [args.threads])]
+    if min(counts) < 1:
         raise InputError('--sides, --repeats and --threads must be at least 1')
+    if args.markdown:
+        make_writable(args.markdown, '--markdown')
     if args.threads:
         torch.set_num_threads(args.threads)
-    device = torch.device('cuda' if torch.cuda.is_available() else 'cpu')
+    device = find_device('auto')
 
-    calls = {}
+    conditions = {side: Conditions((1, 3, side, side), torch.float32, device, WARM_UPS) for side in args.sides}
+    networks = {}
     for recipe in map(by_option_file, args.opt):
-        net = recipe.build().to(device).eval()
-        for side in args.sides:
-            images = images_for(net, recipe, (1, 3, side, side), device, torch.float32)
-            calls[recipe.label, side] = lambda net=net, images=images: net(*images)
-    with torch.no_grad():
-        memory = {case: peak_extra_bytes(call, device) for case, call in calls.items()}
-        times = {case: [] for case in calls}
-        for repetition in tqdm(range(-WARM_UPS, args.repeats), disable=None):
-            for case, call in calls.items():
-                spent = milliseconds(call, device)
-                if repetition >= 0:
-                    times[case].append(spent)
+        for side, where in conditions.items():
+            networks[recipe.label, side] = Measured(recipe)
+            prepare(networks[recipe.label, side], where)
+    first = args.sides[0]
+    take_turns(networks.values(), 'inference', infer, conditions[first], args.repeats)
 
     rows = []
-    for (label, side), spent in times.items():
-        first = args.sides[0]
-        growth = [(now / side**2) / (then / first**2) for now, then in zip(spent, times[label, first])]
+    for (label, side), network in networks.items():
+        if network.failure:
+            raise InputError(f'{label}, {side}x{side}: {network.failure}')
+        spent, compared = network.inference.milliseconds, networks[label, first].inference.milliseconds
+        growth = [(now / side**2) / (then / first**2) for now, then in zip(spent, compared)]
         rows.append({
-            'network': label, 'LQ': f'{side}x{side}', 'MB': f'{memory[label, side] / 1e6:.1f}',
+            'network': label, 'LQ': f'{side}x{side}', 'MB': f'{network.inference.bytes / 1e6:.1f}',
             'ms: median (range)': f'{statistics.median(spent):.0f} ({min(spent):.0f} .. {max(spent):.0f})',
             f'a pixel, of {first}x{first}: median (range)':
                 f'{statistics.median(growth):.2f} ({min(growth):.2f} .. {max(growth):.2f})'})

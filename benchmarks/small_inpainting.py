@@ -121,8 +121,8 @@ def main():
     sizes = ', '.join(f'{key} {value}' for key, value in NETWORK.items())
     note = (f'DiffRWKVIR at scale 1 ({sizes}), {len(train)} photographs, {args.iterations[0]} + {args.iterations[1]} '
             f'iterations of {BATCH} patches of {PATCH}x{PATCH} pixels with masks of all presets; {len(test)} test '
-            f'images of {SIDE}x{SIDE} pixels. {minutes:.1f} min of training, {(time.time() - start) / 60:.1f} min in all; '
-            f'{device_name(torch.device("cpu"))}, torch {torch.__version__}.\n\n')
+            f'images of {SIDE}x{SIDE} pixels. {minutes:.1f} min of training, {(time.time() - start) / 60:.1f} '
+            f'min in all; {device_name(torch.device("cpu"))}, torch {torch.__version__}.\n\n')
     report = note + (root / 'compare' / 'results.md').read_text(encoding='utf-8').replace(str(root), str(args.out))
     print('\n' + note)
     if args.report:
