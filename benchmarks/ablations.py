@@ -3,7 +3,8 @@
     python benchmarks/ablations.py --data datasets/DIV2K/HR --sets Set5=datasets/Set5/GTmod12:datasets/Set5/LRbicx4
 
 Token shift, mixer, feed-forward part, scan and diffusion steps, one changed at a time, trained in both stages by the
-protocol of equal_budget.py. A difference to the default counts only where it is larger than what another seed changes.
+protocol of equal_budget.py. With one seed all variants start alike, as far as they can, and see the same batches: so
+differences to the default are taken seed by seed, and count where all of them have one sign.
 
 Without its prior the restorer trains alone, in one stage. Scan directions are four (omni), one of the four for each
 head (split) and one (1d); there is no switch for other numbers.
@@ -41,36 +42,41 @@ VARIANTS['prior-off'] = one_stage({
 
 
 def difference(values, default):
-    """'+0.12', or '-0.03 ≈' where the seeds alone make as much of a difference.
+    """'+0.12 (+0.09..+0.15)', or '+0.01 (-0.02..+0.03) ≈' where it depends on the seed which is better.
 
     Args:
-        values, default (list of float): PSNR of a variant and of the default, one for each seed.
+        values, default (dict): Seed -> PSNR of a variant, and of the default.
 
     Returns:
-        str: The difference of the means; marked where it is no larger than the range of either over its seeds, and with
-        '?' where neither has more than one.
+        str: The mean difference over the seeds of both and its range; '?' marks that of a single seed. Empty without.
     """
-    change = sum(values) / len(values) - sum(default) / len(default)
-    if len(values) == len(default) == 1:
-        return f'{change:+.2f} ?'
-    spread = max(max(values) - min(values), max(default) - min(default))
-    return f'{change:+.2f}' + (f' {SAME}' if abs(change) <= spread else '')
+    changes = [values[seed] - default[seed] for seed in values if seed in default]
+    if not changes:
+        return ''
+    mean = sum(changes) / len(changes)
+    if len(changes) == 1:
+        return f'{mean:+.2f} ?'
+    differs = min(changes) < 0 < max(changes)
+    return f'{mean:+.2f} ({min(changes):+.2f}..{max(changes):+.2f})' + (f' {SAME}' if differs else '')
 
 
 def ablation_rows(outcome, budget):
     """The rows of a table: PSNR on each set with its range over the seeds, and the difference to the default."""
     found = by_method(outcome, budget)
-    means = {name: [set_means(run) for run in runs] for name, runs in found.items()}
+    means = {name: {run['seed']: set_means(run) for run in runs} for name, runs in found.items()}
     rows = []
     for name, runs in found.items():
         row = {'variant': name, **cost_cells(outcome.costs[name], runs)}
-        for set_name in means[name][0]:
-            psnr = {method: [mean[set_name]['psnr_y'] for mean in means[method]] for method in (name, DEFAULT)
-                    if method in means}
-            row[f'{set_name} PSNR'] = with_range(psnr[name], 2)
-            row['to the default' if len(means[name][0]) == 1 else f'{set_name} to the default'] = (
+        set_names = set_means(runs[0])
+        for set_name in set_names:
+            scores = {method: {seed: mean[set_name] for seed, mean in means[method].items()}
+                      for method in (name, DEFAULT) if method in means}
+            psnr = {method: {seed: row['psnr_y'] for seed, row in by_seed.items()}
+                    for method, by_seed in scores.items()}
+            row[f'{set_name} PSNR'] = with_range([*psnr[name].values()], 2)
+            row['to the default' if len(set_names) == 1 else f'{set_name} to the default'] = (
                 difference(psnr[name], psnr[DEFAULT]) if DEFAULT in psnr and name != DEFAULT else '')
-            row[f'{set_name} SSIM'] = with_range([mean[set_name]['ssim_y'] for mean in means[name]], 4)
+            row[f'{set_name} SSIM'] = with_range([score['ssim_y'] for score in scores[name].values()], 4)
         rows.append(row)
     return rows
 
@@ -82,7 +88,8 @@ def main(argv=None):
     notes = [
         'default: omni shift, ttt mixer, cab feed-forward, omni scan, '
         f'{DIFFRWKVIR_SECOND["steps"]} diffusion steps; every other row changes one switch.',
-        f'{SAME}: no larger than the range over the seeds of the variant or of the default; ?: one seed, no range.',
+        'Differences to the default: mean and range of those with equal seeds, which start alike and see the same '
+        f'batches. {SAME}: of either sign; ?: one seed.',
         'prior-off: the restorer alone in one stage, which sees nothing but the LQ from the first iteration on.',
         'Left out, for want of a switch in network_g: other numbers of scan directions than 4 (omni), one of the 4 for '
         'each head (split) and 1 (1d).']

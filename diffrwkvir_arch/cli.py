@@ -13,6 +13,10 @@ from importlib import metadata
 from diffrwkvir_arch.errors import InputError, did_you_mean
 from diffrwkvir_arch.toolbox.arguments import drop_local_rank, option_arguments
 
+# Of a disk, and of a user's share of it.
+FULL = errno.ENOSPC, errno.EDQUOT
+FORBIDDEN = errno.EACCES, errno.EPERM, errno.EROFS
+
 USAGE_ERROR = 2
 INTERRUPTED = 130
 
@@ -136,6 +140,10 @@ def main(argv=None):
         int: 0; 2 for what the user can put right, told in one line; 130 after Ctrl-C.
     """
     arguments = drop_local_rank(sys.argv[1:] if argv is None else argv)
+    for stream in (sys.stdout, sys.stderr):
+        # A redirected one may not know all characters (Windows).
+        if hasattr(stream, 'reconfigure'):
+            stream.reconfigure(errors='replace')
     try:
         if not arguments or arguments[0] in ('-h', '--help'):
             print(describe(), flush=True)
@@ -154,9 +162,11 @@ def main(argv=None):
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return complain(error, 'the output was closed before all of it was written', arguments)
     except OSError as error:
-        if error.errno != errno.ENOSPC:
-            raise
-        return complain(error, f'no space left on device for {error.filename or "the output"}', arguments)
+        if error.errno in FULL:
+            return complain(error, f'no space left on device for {error.filename or "the output"}', arguments)
+        if error.errno in FORBIDDEN and error.filename:
+            return complain(error, f'{error.filename}: {error.strerror}', arguments)
+        raise
     except KeyboardInterrupt as interrupt:
         if is_first_rank():
             print(f'basicsr: {str(interrupt) or "interrupted"}', file=sys.stderr, flush=True)

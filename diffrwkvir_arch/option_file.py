@@ -31,6 +31,8 @@ KNOWN = {
         'phase'
     },
 }
+# What a model's own options belong to.
+SECTIONS = ('', 'path', 'train', 'val', 'logger', 'logger.wandb', 'dist_params')
 # Options of models that may not be installed here, by section: a file made for them runs, and is told.
 KNOWN_ELSEWHERE = {'': {'tile': 'HATModel'}}
 
@@ -48,10 +50,14 @@ def check_options(opt, warn):
     require(opt, '', ['name', 'model_type', 'datasets'] + (['train'] if opt['is_train'] else []))
     if not isinstance(opt['name'], str):
         raise InputError(f'name: {opt["name"]!r} is read as a number; put it in quotes')
+    if set(opt['name']) & set('/\\'):
+        raise InputError(f'name: {opt["name"]!r} names a folder, and may hold no / or \\')
     fill_defaults(opt)
     model = look_up('model', opt['model_type'], 'model_type')
     own = is_own(model)
-    for section in ('', 'path', 'train', 'val', 'logger', 'logger.wandb', 'dist_params'):
+    if own:
+        require(opt, '', ['network_g'])
+    for section in SECTIONS:
         check_section(opt, section, model, warn)
     check_datasets(opt, warn)
     for key in opt:
@@ -72,6 +78,8 @@ def check_options(opt, warn):
         model.check_options(opt)
     if opt['is_train']:
         check_losses(opt['train'])
+    elif own and opt['path'].get('pretrain_network_g') is None:
+        warn('path.pretrain_network_g is not given: network_g restores with the random weights that it starts with')
     check_places(opt)
 
 
@@ -116,9 +124,17 @@ def check_section(opt, path, model, warn):
             if network in opt or key in known | quoted_words(model):
                 continue
             raise unknown_option(f'path.{key}', known, f': the option file has no {network}')
-        if key in known or key in quoted_words(model):
+        if key in known:
             continue
         name = f'{path}.{key}' if path else key
+        home = home_of(key, model)
+        if home is not None:
+            message = f"option '{name}' belongs to {home or 'the top level'}, has no effect here"
+            if is_own(model):
+                raise InputError(f'{message}; check its indentation')
+            warn(message)
+        if key in quoted_words(model):
+            continue
         others = [other for other, cls in registries()['model'] if key in quoted_words(cls) | declared(cls, path)]
         if key in KNOWN_ELSEWHERE.get(path, {}):
             others.append(KNOWN_ELSEWHERE[path][key])
@@ -128,6 +144,14 @@ def check_section(opt, path, model, warn):
             raise unknown_option(name, known)
         else:
             warn(f"unknown option '{name}'{did_you_mean(key, known)}")
+
+
+def home_of(key, model):
+    """The section that a model reads an option in, or None for options that no section is known to have."""
+    if re.match('(pretrain_network|param_key|strict_load)_', key):
+        return 'path'
+    sections = [section for section in SECTIONS if key in KNOWN[section] | declared(model, section)]
+    return sections[0] if sections else None
 
 
 def check_datasets(opt, warn):
@@ -144,6 +168,10 @@ def check_datasets(opt, warn):
         check_dataset(opt, path, dataset, warn)
     if not datasets:
         raise InputError('datasets: no dataset is given')
+    names = [dataset['name'] for phase, dataset in datasets.items() if phase != 'train']
+    for name in names:
+        if names.count(name) > 1:
+            raise InputError(f"datasets: two are named '{name}', and would write to one folder; give each its own name")
     if opt['is_train'] and 'train' not in datasets:
         raise InputError('missing option: datasets.train')
 
@@ -185,10 +213,14 @@ def check_places(opt):
     for phase, dataset in opt['datasets'].items():
         for key in ('dataroot_gt', 'dataroot_lq', 'dataroot_mask', 'meta_info_file'):
             place = dataset.get(key)
-            if key == 'meta_info_file' and dataset['io_backend']['type'] == 'lmdb':
-                continue  # an LMDB brings its own list
             if isinstance(place, str) and not os.path.exists(os.path.expanduser(place)):
                 raise InputError(f'datasets.{phase}.{key}: {place} does not exist{missing_place_hint(key, place)}')
+    # Training would find out after it has put an earlier run away; testing fails before it writes.
+    for key, place in opt['path'].items():
+        if opt['is_train'] and key.startswith('pretrain_network_') and isinstance(place, str):
+            resumes = opt.get('auto_resume') or opt['path'].get('resume_state')
+            if not resumes and not os.path.isfile(os.path.expanduser(place)):
+                raise InputError(f'path.{key}: {place} does not exist{missing_place_hint(key, place)}')
 
 
 def check_losses(train):
@@ -215,7 +247,8 @@ def fill_backend(path, dataset):
     if not isinstance(backend, dict):
         raise InputError(f'{path}.io_backend must be a section such as {{type: disk}}, got {backend!r}')
     roots = [dataset[key] for key in ('dataroot_gt', 'dataroot_lq') if isinstance(dataset.get(key), str)]
-    backend.setdefault('type', 'lmdb' if roots and all(root.endswith('.lmdb') for root in roots) else 'disk')
+    are_lmdb = roots and all(root.rstrip('/').endswith('.lmdb') for root in roots)
+    backend.setdefault('type', 'lmdb' if are_lmdb else 'disk')
     if backend['type'] not in ('disk', 'lmdb', 'memcached'):
         raise InputError(f"{path}.io_backend.type must be disk, lmdb or memcached, got {backend['type']!r}")
 

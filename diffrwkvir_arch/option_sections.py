@@ -6,7 +6,8 @@ import sys
 
 from diffrwkvir_arch.errors import InputError, did_you_mean
 
-OWN_PACKAGES = ('basicsr', 'diffrwkvir_arch')
+PLUGIN = 'diffrwkvir_arch'
+OWN_PACKAGES = ('basicsr', PLUGIN)
 
 
 def registries():
@@ -76,8 +77,10 @@ def require(section, path, keys):
 def as_count(section, path, key, minimum=1):
     """Turns a whole number written as 5e3 into an int, and refuses anything else."""
     value = section[key]
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or value != int(value) or value < minimum:
-        raise InputError(f'{path}.{key} must be a whole number of at least {minimum}, got {value!r}')
+    is_whole = isinstance(value, int) or isinstance(value, float) and value.is_integer()
+    if isinstance(value, bool) or not is_whole or value < minimum:
+        name = f'{path}.{key}' if path else key
+        raise InputError(f'{name} must be a whole number of at least {minimum}, got {value!r}')
     section[key] = int(value)
 
 
@@ -124,6 +127,20 @@ def check_network(opt, key, own_model, warn):
         value, scale = section.get(name), opt.get('scale')
         if isinstance(value, int) and isinstance(scale, int) and value != scale and own_model and key == 'network_g':
             raise InputError(f'{key}.{name}: {value} differs from scale: {scale}; dataset and network share one scale')
+    if arch.__module__.split('.')[0] == PLUGIN:
+        refuse_unbuildable(key, section, arch)
+
+
+def refuse_unbuildable(key, section, arch):
+    """Raises InputError where a network's constructor refuses its options; it is built without memory."""
+    import torch
+    try:
+        with torch.device('meta'):
+            arch(**{name: value for name, value in section.items() if name != 'type'})
+    except (ValueError, TypeError) as error:
+        raise InputError(f'{key}: {section["type"]}: {error}') from None
+    except (RuntimeError, NotImplementedError):
+        pass    # It looks at numbers, which tensors without memory do not have.
 
 
 def check_training(opt, model, own, warn):
@@ -135,10 +152,13 @@ def check_training(opt, model, own, warn):
     train = opt['train']
     require(train, 'train', ['total_iter'])
     as_count(train, 'train', 'total_iter')
+    for section, path, key in ((train, 'train', 'warmup_iter'), (opt, '', 'manual_seed')):
+        if section.get(key) is not None:
+            # -1 is BasicSR's word for no warm-up.
+            as_count(section, path, key, minimum=-1 if key == 'warmup_iter' else 0)
     if (opt['logger'].get('wandb') or {}).get('project') and not opt['logger']['use_tb_logger']:
         raise InputError('logger.wandb needs logger.use_tb_logger: true, because it copies what TensorBoard gets')
     if own:
-        require(opt, '', ['network_g'])
         require(train, 'train', ['optim_g', 'scheduler'])
     for key, section in train.items():
         if own and section is not None and (key.endswith('_opt') or key.startswith('optim_')):
@@ -167,6 +187,9 @@ def check_training(opt, model, own, warn):
                          f"{did_you_mean(scheduler['type'], classes)}; there are {', '.join(classes)}")
     check_arguments('train.scheduler', scheduler, classes[scheduler['type']], warn, strict=True,
                     left_out=('optimizer', 'last_epoch'))
+    for key in ('milestones', 'periods', 'restarts', 'restart_weights'):
+        if key in scheduler and not isinstance(scheduler[key], list):
+            raise InputError(f'train.scheduler.{key} must be a list such as [{scheduler[key]}], got {scheduler[key]!r}')
     if scheduler['type'] == 'CosineAnnealingRestartLR':
         # Past the last period BasicSR's scheduler ends in a TypeError.
         if sum(scheduler['periods']) < train['total_iter']:

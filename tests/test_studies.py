@@ -262,8 +262,9 @@ def test_a_network_on_a_base_image_starts_from_bicubic_enlargement_where_it_pred
 
 
 @pytest.mark.parametrize('values, default, expected', [
-    ([30.0, 30.2], [29.0, 29.1], '+1.05'), ([30.0, 30.2], [30.2, 30.3], '-0.15 ≈'), ([30.], [29.], '+1.00 ?')])
-def test_differences_within_the_range_of_the_seeds_are_marked(values, default, expected):
+    ({0: 30.1, 1: 30.2}, {1: 29.1, 0: 29.1}, '+1.05 (+1.00..+1.10)'), ({0: 30.}, {0: 29., 1: 28.}, '+1.00 ?'),
+    ({0: 30.0, 1: 30.3}, {0: 30.2, 1: 30.2}, '-0.05 (-0.20..+0.10) ≈'), ({0: 30.}, {1: 29.}, '')])
+def test_differences_are_of_equal_seeds_and_marked_where_their_sign_depends_on_the_seed(values, default, expected):
     assert ablations.difference(values, default) == expected
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from diffrwkvir_arch.errors import InputError
+from diffrwkvir_arch.tools.call_cost import device_name
 from diffrwkvir_arch.toolbox.stopping import stop_request
 
 from . import planning, scoring
@@ -99,7 +100,10 @@ def prepare(study, outcome):
         refuse_unequal(outcome.costs, study.larger, study.tolerance)
     file = study.out / 'plan.json'
     request = {'iterations': study.iterations, 'hours': study.hours, 'batch': study.patches.batch,
-               'patch': study.patches.size, 'patches': study.patches.checksum, 'device': study.device.type}
+               'patch': study.patches.size, 'patches': study.patches.checksum, 'stage 1 share': study.stage1_share}
+    if not study.report_only:
+        # Times of another machine are not comparable.
+        request |= {'device': device_name(study.device), 'torch': torch.__version__}
     outcome.plan = planning.read_plan(file, request)
     if study.report_only:
         if outcome.plan is None:
@@ -130,7 +134,7 @@ def tasks(study, outcome):
 
 
 def job_of(study, outcome, budget, seed, name):
-    """The Job of a run, in a folder whose name changes with everything that its result depends on."""
+    """The Job of a run, in a folder whose name changes with all that it is asked to do (not with the code)."""
     stages = study.methods[name]
     limits = planning.limits(len(stages), budget, outcome.plan, outcome.plan['timings'][name], study.stage1_share)
     depends = [stages, [limit[0] for limit in limits], study.learning_rate, study.patches.batch, study.patches.size,

@@ -9,6 +9,7 @@ import torch
 from basicsr.utils import get_root_logger
 
 from diffrwkvir_arch.errors import InputError
+from diffrwkvir_arch.tools.comparison.names import split_label, split_pair
 
 from .campaign import Study
 from .methods import SCALE
@@ -81,6 +82,12 @@ def study_of(args, methods, larger, tolerance):
         raise InputError(f'--iterations must be at least 2, one for each of two stages, got {args.iterations}')
     if args.hours is not None and args.iterations is not None:
         raise InputError('--hours and --iterations say the same twice; give one of them')
+    if args.hours is not None and args.hours <= 0:
+        raise InputError(f'--hours must be above 0, got {args.hours:g}')
+    if args.threads is not None and args.threads < 1:
+        raise InputError(f'--threads must be at least 1, got {args.threads}')
+    if len(set(args.seeds)) < len(args.seeds):
+        raise InputError(f'--seeds: one comes twice in {" ".join(map(str, args.seeds))}')
     if not 0 < args.stage1_share < 1:
         raise InputError(f'--stage1-share must be between 0 and 1, got {args.stage1_share}')
     if args.data and not args.data.is_dir():
@@ -90,6 +97,8 @@ def study_of(args, methods, larger, tolerance):
     out = args.out.resolve()
     out.mkdir(parents=True, exist_ok=True)
     images = load_images(args.sets, out / 'held_out')
+    if args.data:
+        refuse_leak(args.data, args.sets or ())
     pairs = training_pairs(args.data, out / 'train', SCALE)
     hours = None if args.iterations else args.hours or preset.hours
     return Study(
@@ -97,6 +106,15 @@ def study_of(args, methods, larger, tolerance):
         iterations=args.iterations, hours=hours, stage1_share=args.stage1_share, learning_rate=args.learning_rate,
         patches=Patches(pairs, preset.batch, preset.patch, SCALE), images=images,
         device=torch.device('cuda' if args.scale == 'gpu' else 'cpu'), out=out, report_only=args.report_only)
+
+
+def refuse_leak(data, sets):
+    """Raises InputError where a test set lies in the folder that is trained on, which is searched with subfolders."""
+    for text in sets:
+        _, what = split_label(text, '--sets')
+        gt = Path(split_pair(what)[0]).expanduser().resolve()
+        if data.resolve() in (gt, *gt.parents):
+            raise InputError(f'--data: {data} holds the test set {gt}; give the folder of the training photographs alone')
 
 
 def complain(main):

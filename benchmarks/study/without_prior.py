@@ -11,14 +11,14 @@ class WithoutPrior(nn.Module):
     """A restorer whose prior is always zero, so that of its scales and shifts the biases alone remain.
 
     Args:
-        scale, dim, groups, blocks, prior_dim, upsampler: As Restorer.
-        head_dim (int): As DSEBlock.
+        scale, dim, groups, blocks, prior_dim, up_dim: As Restorer.
+        head_dim, compress_ratio (int): As DSEBlock.
     """
 
-    def __init__(self, scale, dim, groups, blocks, head_dim, prior_dim, upsampler):
+    def __init__(self, scale, dim, groups, blocks, head_dim, prior_dim, compress_ratio, up_dim):
         super().__init__()
-        self.restorer = Restorer(scale, dim=dim, groups=groups, blocks=blocks, prior_dim=prior_dim, upsampler=upsampler,
-                                 block_options={'head_dim': head_dim})
+        self.restorer = Restorer(scale, dim=dim, groups=groups, blocks=blocks, prior_dim=prior_dim, up_dim=up_dim,
+                                 block_options={'head_dim': head_dim, 'compress_ratio': compress_ratio})
         self.register_buffer('prior', torch.zeros(1, prior_dim), persistent=False)
 
     def forward(self, lq):

@@ -10,7 +10,7 @@ from .restorer import Restorer
 class DiffRWKVIRS1(nn.Module):
     """Prior encoder(LQ, GT) -> restorer(LQ, prior).
 
-    The defaults are the 11 M network of the paper (Table 4: 11.04 M).
+    The defaults are those of the paper's 11 M network (Table 4: 11.04 M), which is the second stage.
 
     Args:
         scale (int): 1, 2, 3 or 4.

@@ -14,7 +14,6 @@ class PriorNorm(nn.Module):
 
     def __init__(self, dim, prior_dim=None):
         super().__init__()
-        self.dim = dim
         self.norm = nn.LayerNorm(dim)
         self.to_scale_shift = None if prior_dim is None else nn.Linear(prior_dim, 2 * dim)
 

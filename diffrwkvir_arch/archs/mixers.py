@@ -44,12 +44,6 @@ class StateEvolutionBlock(nn.Module):
 
     def __init__(self, dim, head_dim=16, shift='omni', scan='omni', rank=8):
         super().__init__()
-        if dim % head_dim:
-            raise ValueError(f'head_dim must divide dim, got head_dim {head_dim} and dim {dim}')
-        if shift not in SHIFTS:
-            raise ValueError(f'shift must be one of {tuple(SHIFTS)}, got {shift!r}')
-        if scan not in SCANS:
-            raise ValueError(f'scan must be one of {SCANS}, got {scan!r}')
         self.heads, self.head_dim, self.scan_order = dim // head_dim, head_dim, scan
         self.shift = SHIFTS[shift](dim)
         self.mu = nn.Parameter(torch.full((5, dim, 1, 1), 0.5))  # LeRP weights of q, k, v, w, e
@@ -75,7 +69,8 @@ class StateEvolutionBlock(nn.Module):
         log_decay = -F.softplus(self.decay_bias + to_tokens(self.decay_lora(w)))
         # Eq. 5 diverges for a step above 1: softplus(.) is mapped to softplus / (1 + softplus).
         rate = F.softplus(self.step_bias + to_tokens(self.step_lora(e)))
-        return q, F.normalize(k, dim=-1), v, log_decay, rate / (1 + rate)
+        # Autocast takes norms in float32; kernels for 16 bits want q, k and v in these.
+        return q, F.normalize(k, dim=-1).to(k.dtype), v, log_decay, rate / (1 + rate)
 
     def scan(self, streams, height, width):
         """Runs the state over the image; -> (B, L, heads, head_dim)."""
@@ -120,7 +115,17 @@ class ConvMixer(nn.Sequential):
 
 
 def build_mixer(mixer, dim, head_dim, shift, scan):
-    """mixer: 'ttt' (state evolution) | 'attention' | 'resnet' | 'rwkv'; only 'ttt' scans, only it and 'rwkv' shift."""
+    """mixer: 'ttt' (state evolution) | 'attention' | 'resnet' | 'rwkv'; only 'ttt' scans, only it and 'rwkv' shift.
+
+    Raises:
+        ValueError: An argument cannot be used, whether this mixer does or not.
+    """
+    if dim % head_dim:
+        raise ValueError(f'head_dim must divide dim, got head_dim {head_dim} and dim {dim}')
+    if shift not in SHIFTS:
+        raise ValueError(f'shift must be one of {tuple(SHIFTS)}, got {shift!r}')
+    if scan not in SCANS:
+        raise ValueError(f'scan must be one of {SCANS}, got {scan!r}')
     if mixer == 'ttt':
         return StateEvolutionBlock(dim, head_dim, shift, scan)
     if mixer == 'attention':

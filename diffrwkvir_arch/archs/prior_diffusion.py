@@ -50,10 +50,11 @@ class PriorDiffusion(nn.Module):
         self.prior_dim, self.steps = prior_dim, steps
         self.denoiser = Denoiser(prior_dim, depth)
         # alpha_bar[t] = prod_{s<=t} (1 - beta_s), with alpha_bar[0] = 1: the clean prior.
-        beta = torch.linspace(beta_start, beta_end, steps, dtype=torch.float64)
+        beta = torch.linspace(beta_start, beta_end, steps, dtype=torch.float64, device='cpu')
         self.alpha_bar = [1.0, *torch.cumprod(1 - beta, 0).tolist()]
-        generator = torch.Generator().manual_seed(seed)
-        self.register_buffer('start', torch.randn(1, prior_dim, generator=generator), persistent=False)
+        # On the CPU whatever the default device: the same numbers on every one.
+        start = torch.randn(1, prior_dim, generator=torch.Generator().manual_seed(seed), device='cpu')
+        self.register_buffer('start', start, persistent=False)
 
     def diffuse(self, prior, noise):
         """Eq. 1 over all T steps at once: clean prior and unit noise (B, prior_dim) -> x_T (B, prior_dim)."""

@@ -1,4 +1,5 @@
 """What networks do with images (B, C, H, W) before and between blocks: scaling, padding, views as token sequences."""
+import torch
 import torch.nn.functional as F
 
 # Of natural images in [0, 1], over all channels.
@@ -19,7 +20,8 @@ def enlarge(image, scale):
     if scale == 1:
         return image
     # antialias selects Keys' cubic with a = -0.5, MATLAB's; without it torch takes a = -0.75.
-    return F.interpolate(image.float(), scale_factor=scale, mode='bicubic', antialias=True).to(image.dtype)
+    exact = image if image.dtype == torch.float64 else image.float()
+    return F.interpolate(exact, scale_factor=scale, mode='bicubic', antialias=True).to(image.dtype)
 
 
 def to_tokens(image):

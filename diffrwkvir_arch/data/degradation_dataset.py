@@ -13,6 +13,12 @@ from diffrwkvir_arch.errors import InputError
 SPARE = 8
 
 
+def without_border(side, size, reach):
+    """The slice of a side that leaves out `reach` pixels at both ends, or as many as leave it `size` long."""
+    border = min(reach, (side - size) // 2)
+    return slice(border, side - border)
+
+
 @DATASET_REGISTRY.register()
 class DegradationDataset(ImageList):
     """Images of a folder, a list or an LMDB, in the order of their names, each with its degraded copy.
@@ -43,6 +49,8 @@ class DegradationDataset(ImageList):
         super().__init__(opt, 'gt')
         self.degradations = build_degradations(self.option('degradation'), opt['degradation'])
         self.seed = opt.get('seed') or 0
+        # How far beyond a patch its degradations look.
+        self.reach = sum(getattr(degradation, 'reach', 0) for degradation in self.degradations)
 
     @classmethod
     def check_options(cls, path, opt):
@@ -63,10 +71,12 @@ class DegradationDataset(ImageList):
         path = self.paths[index]
         gt = self.read(path, 'gt')
         if self.is_train:
-            gt = self.patch(gt, path, SPARE)
+            gt = self.patch(gt, path, SPARE + 2 * self.reach)
             lq = self.degrade(gt)
-            if self.opt.get('gt_size'):
-                gt, lq = paired_random_crop(gt, lq, self.opt['gt_size'], 1, path)
+            size = self.opt.get('gt_size')
+            if size:
+                inside = tuple(without_border(side, size, self.reach) for side in gt.shape[:2])
+                gt, lq = paired_random_crop(gt[inside], lq[inside], size, 1, path)
         else:
             with drawn_for(self.stem(path), self.seed):
                 lq = self.degrade(gt)

@@ -48,7 +48,7 @@ class Blur:
     def __init__(self, option, sigma, kernel='iso', kernel_size=21):
         if isinstance(kernel_size, bool) or not isinstance(kernel_size, int) or kernel_size < 3 or kernel_size % 2 == 0:
             raise InputError(f'{option}.kernel_size must be an odd number of at least 3, got {kernel_size!r}')
-        self.kernel_size = kernel_size
+        self.kernel_size, self.reach = kernel_size, kernel_size // 2
         least, most = as_range(f'{option}.sigma', sigma, 0.1, kernel_size)
         # BasicSR's kernels refuse an empty range.
         self.sigma = least, np.nextafter(most, np.inf)

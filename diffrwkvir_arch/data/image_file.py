@@ -46,7 +46,8 @@ def is_cut_short(content):
     if content.startswith(b'\x89PNG'):
         return b'IEND' not in content[-64:] and b'IEND' not in content
     if content.startswith(b'\xff\xd8'):
-        return b'\xff\xd9' not in content
+        # A thumbnail in the header has an end of its own: it is that of the last scan that counts.
+        return content.rfind(b'\xff\xd9') < content.rfind(b'\xff\xda')
     return False
 
 

@@ -50,12 +50,21 @@ class ImageSource(Dataset):
         return f'{self.name}: {key}'
 
     def list_names(self, side):
-        """The images of one side: the keys of an LMDB, what meta_info_file lists, or all of a folder, sorted."""
-        if self.is_lmdb:
-            return list_keys(self.roots[side], self.option(f'dataroot_{side}'))
+        """The images of one side: what meta_info_file lists, or all of a folder or LMDB, sorted; keys of an LMDB."""
+        listed = None
         if self.opt.get('meta_info_file'):
-            return listed_names(self.opt['meta_info_file'], self.option('meta_info_file'))
-        return list_images(self.roots[side], self.option(f'dataroot_{side}'))
+            listed = listed_names(self.opt['meta_info_file'], self.option('meta_info_file'))
+        if not self.is_lmdb:
+            return listed or list_images(self.roots[side], self.option(f'dataroot_{side}'))
+        keys = list_keys(self.roots[side], self.option(f'dataroot_{side}'))
+        if listed is None:
+            return keys
+        chosen, known = [os.path.splitext(name)[0].lstrip('/') for name in listed], set(keys)
+        absent = [name for name in chosen if name not in known]
+        if absent:
+            raise InputError(f'{self.option("meta_info_file")}: {len(absent)} of its {len(chosen)} images, such as '
+                             f'{absent[0]}, are not in {self.roots[side]}; take the option out to use all of the LMDB')
+        return chosen
 
     def path(self, side, name):
         """What `read` takes: the path of a file, or its LMDB key."""

@@ -61,6 +61,9 @@ class InpaintingDataset(ImageList):
             raise InputError(f'{path}: InpaintingDataset needs either mask, such as mask: {{preset: lama_thick_256}}, '
                              'or dataroot_mask, a folder of masks')
         mask = opt.get('mask')
+        for key in ('filename_tmpl', 'invert_mask'):
+            if mask and key in opt:
+                raise InputError(f'{path}.{key} is of masks in a folder, and has no effect on those that mask draws')
         if mask is not None:
             if not isinstance(mask, dict) or 'preset' not in mask:
                 raise InputError(f'{path}.mask must be a section such as {{preset: lama_thick_256}}, got {mask!r}')

@@ -54,7 +54,7 @@ class MaskFolder(ImageSource):
     def read_mask(self, path):
         """(H, W) float32, 1 in the hole."""
         image = self.read(path, 'mask')
-        if 0 < image.max() <= 1 / 255:
+        if 0 < image.max() < 2 / 255:
             raise InputError(f'{path}: this mask holds 0 and 1; the hole must be white, 255')
         if not self.told_of_grey and not np.isin(image, (0, 1)).all():
             self.told_of_grey = True

@@ -61,8 +61,12 @@ def pair_names(gt_names, lq_names, template, what):
     partners, taken = {}, set()
     for gt in gt_names:
         stem, extension = os.path.splitext(os.path.basename(gt))
-        same = template.format(stem) + extension
+        # Keys of an LMDB may be in folders, and then are in the same.
+        same = gt if template == '{}' and gt in by_name else template.format(stem) + extension
         if same in by_name:
+            if same in taken and gt not in partners:
+                other = next(name for name, partner in partners.items() if partner == same)
+                raise InputError(f'{what}: GT {other} and {gt} both pair with LQ {same}; give them names of their own')
             partners[gt] = same
             taken.add(same)
     for gt in gt_names:

@@ -30,7 +30,9 @@ class DiffRWKVIRGANModel(DiffRWKVIRS2Model):
         DiffRWKVIRS2Model.check_options(opt)
         if not opt['is_train']:
             return
-        require_checkpoint(opt, 'pretrain_network_g', 'stage 2')
+        # Resuming takes the network from the training state.
+        if not opt.get('auto_resume') and not opt['path'].get('resume_state'):
+            require_checkpoint(opt, 'pretrain_network_g', 'stage 2')
         require(opt, '', ['network_d'])
         require(opt['train'], 'train', ['gan_opt', 'optim_d'])
         for key, minimum in (('net_d_iters', 1), ('net_d_init_iters', 0)):

@@ -23,13 +23,14 @@ class DiffRWKVIRS2Model(RestorationModel):
     """
 
     known_options = {
-        'train': RestorationModel.known_options['train'] | {'kd_opt'},
+        'train': {'kd_opt'},
         'path': {'pretrain_network_s1', 'param_key_s1'},
     }
 
     @staticmethod
     def check_options(opt):
         """Refuses to train without stage 1's checkpoint, before anything is written."""
+        RestorationModel.check_options(opt)
         if not opt['is_train']:
             return
         require_checkpoint(opt, 'pretrain_network_s1', 'stage 1')
@@ -81,7 +82,7 @@ def require_checkpoint(opt, key, stage):
                          'experiments/NAME/models/net_g_latest.pth')
     if not Path(path).expanduser().is_file():
         # experiments/NAME/models/net_g_latest.pth, where NAME is also the option file's.
-        parents = Path(path).parents
-        name = parents[1].name if len(parents) > 2 else 'NAME'
+        folder = Path(path).parent
+        name = folder.parent.name if folder.name == 'models' else 'NAME'
         raise InputError(f'path.{key}: {path} does not exist; {stage} makes it: '
                          f'basicsr train -opt options/{name}.yml')

@@ -29,20 +29,36 @@ class RestorationModel(Validation, SRModel):
 
     known_options = {'train': {'clip_grad_norm', 'amp', 'hole_weight', 'known_weight'}}
 
-    def init_training_settings(self):
-        amp = self.opt['train'].get('amp')
+    @staticmethod
+    def check_options(opt):
+        """Refuses values of its own options that cannot work, before anything is written."""
+        if not opt['is_train']:
+            return
+        train = opt['train']
+        amp = train.get('amp')
         if amp not in AMP_DTYPES:
             raise InputError(f'train.amp must be one of {", ".join(map(str, AMP_DTYPES))}, got {amp!r}')
-        self.amp_dtype = AMP_DTYPES[amp]
-        self.max_grad_norm = float(self.opt['train'].get('clip_grad_norm') or 'inf')
-        self.hole_weight = float(self.opt['train'].get('hole_weight', 1))
-        self.known_weight = float(self.opt['train'].get('known_weight', 1))
-        if self.hole_weight <= 0 or self.known_weight < 0:
-            raise InputError('train.hole_weight must be above 0 and train.known_weight at least 0, got '
-                             f'{self.hole_weight:g} and {self.known_weight:g}')
+        for key, allows_zero in (('clip_grad_norm', True), ('hole_weight', False), ('known_weight', True)):
+            value = train.get(key)
+            if value is None:
+                continue
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or value < 0 or not (value or allows_zero):
+                raise InputError(f'train.{key} must be a number {"of at least" if allows_zero else "above"} 0, got '
+                                 f'{value!r}')
+        if not train.get('pixel_opt') and not train.get('perceptual_opt'):
+            raise InputError('train.pixel_opt is missing, such as pixel_opt: {type: L1Loss, loss_weight: 1.0}')
+
+    def init_training_settings(self):
+        train = self.opt['train']
+        self.amp_dtype = AMP_DTYPES[train.get('amp')]
+        self.max_grad_norm = float(train.get('clip_grad_norm') or 'inf')
+        self.hole_weight, self.known_weight = (
+            1. if train.get(key) is None else float(train[key]) for key in ('hole_weight', 'known_weight'))
         super().init_training_settings()
 
     def feed_data(self, data):
+        # The last image's, or the last batch's, must not serve as that of an image without.
+        self.__dict__.pop('gt', None)
         super().feed_data(data)
         self.mask = data['mask'].to(self.device) if 'mask' in data else None
         arch = self.opt['network_g']['type']

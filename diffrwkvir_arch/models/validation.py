@@ -1,8 +1,10 @@
 """BasicSR's validation with what it lacks: metrics of holes and of whole sets, and datasets without a GT."""
 import math
+import os
 
 from basicsr.utils import get_root_logger, tensor2img
 
+from diffrwkvir_arch.errors import InputError
 from diffrwkvir_arch.metrics.hole_metric import takes_mask
 from diffrwkvir_arch.metrics.inception_metric import SetScores, is_of_set
 from diffrwkvir_arch.toolbox.images import needs_gt
@@ -30,6 +32,8 @@ class Validation:
         return visuals
 
     def nondist_validation(self, dataloader, current_iter, tb_logger, save_img):
+        if save_img:
+            refuse_equal_stems(dataloader.dataset)
         val_opt = self.opt['val']
         metrics = val_opt.get('metrics')
         has_gt = dataloader.dataset.opt.get('dataroot_gt') is not None
@@ -64,3 +68,16 @@ class Validation:
             if tb_logger:
                 tb_logger.add_scalar(f'metrics/{dataset_name}/{name}', value, current_iter)
         get_root_logger().info(text)
+
+
+def refuse_equal_stems(dataset):
+    """Raises InputError where BasicSR would write two results to one file: it names them by the LQ's stem alone."""
+    seen = {}
+    for entry in getattr(dataset, 'paths', ()):
+        path = entry.get('lq_path') if isinstance(entry, dict) else entry
+        if isinstance(path, str):
+            stem = os.path.splitext(os.path.basename(path))[0]
+            if stem in seen:
+                raise InputError(f'{seen[stem]} and {path} would both be saved as {stem}; rename one, or say '
+                                 'val.save_img: false')
+            seen[stem] = path

@@ -2,6 +2,7 @@
 import datetime
 import inspect
 import os
+import subprocess
 
 import torch
 import torch.distributed as dist
@@ -24,6 +25,7 @@ SYNC_BUFFERS = 'forward_sync_buffers' if 'forward_sync_buffers' in ARGUMENTS els
 def mend():
     """Applies the mends of this file."""
     mend_start()
+    mend_slurm()
     mend_wrapping()
 
 
@@ -65,14 +67,36 @@ def mend_start():
         local_rank = int(os.environ['LOCAL_RANK'])
         if not torch.cuda.is_available():
             backend = 'gloo'
-        elif backend != 'gloo':
-            if local_rank >= torch.cuda.device_count():
-                raise InputError(f'--nproc_per_node asks for at least {local_rank + 1} GPUs, '
-                                 f'{torch.cuda.device_count()} are visible')
+        elif local_rank < torch.cuda.device_count():
             torch.cuda.set_device(local_rank)
+        elif backend != 'gloo':
+            raise InputError(f'--nproc_per_node asks for at least {local_rank + 1} GPUs, '
+                             f'{torch.cuda.device_count()} are visible')
         dist.init_process_group(backend=backend, timeout=TIMEOUT, **kwargs)
 
     swap(dist_util, '_init_dist_pytorch', _init_dist_pytorch)
+
+
+def mend_slurm():
+    """Fault: utils/dist_util.py:28-57, beside those of _init_dist_pytorch, ends outside of Slurm in KeyError:
+    'SLURM_PROCID' and asks a shell for the host's name.
+    Mend: Slurm's variables become torchrun's, and all else is as with torchrun.
+    """
+
+    def _init_dist_slurm(backend, port=None):
+        if not {'SLURM_PROCID', 'SLURM_NTASKS', 'SLURM_NODELIST', 'SLURM_LOCALID'} <= set(os.environ):
+            raise InputError('--launcher slurm needs to be started by srun, in a job of Slurm: srun --ntasks 2 '
+                             'basicsr train -opt FILE --launcher slurm')
+        hosts = subprocess.run(['scontrol', 'show', 'hostname', os.environ['SLURM_NODELIST']], capture_output=True,
+                               text=True, check=True).stdout.split()
+        os.environ.update(RANK=os.environ['SLURM_PROCID'], WORLD_SIZE=os.environ['SLURM_NTASKS'],
+                          LOCAL_RANK=os.environ['SLURM_LOCALID'], MASTER_ADDR=hosts[0])
+        if port is not None:
+            os.environ['MASTER_PORT'] = str(port)
+        os.environ.setdefault('MASTER_PORT', '29500')
+        dist_util._init_dist_pytorch(backend)
+
+    swap(dist_util, '_init_dist_slurm', _init_dist_slurm)
 
 
 def mend_wrapping():

@@ -91,6 +91,8 @@ def mend_number_of_epochs():
                     f'\n\tTotal epochs: {total_epochs}; iters: {total_iters}.')
         if 'resumed_from' in opt:
             epoch, iteration = opt['resumed_from']
+            # The epochs of the interrupted run may have been longer: another batch size, other numbers of GPUs.
+            total_epochs = max(total_epochs, epoch + math.ceil((total_iters - iteration) / len(train_loader)))
             # Workers must not draw again what they drew before the interruption.
             train_loader.generator.manual_seed(opt['manual_seed'] + iteration)
             done = iteration - epoch * len(train_loader)

@@ -74,9 +74,9 @@ def load_option_file(path):
         raise InputError(f'{path}: not UTF-8 text (byte {error.start}); save the option file as UTF-8') from None
     except OSError as error:
         raise InputError(f'-opt: cannot read {path}: {error.strerror}') from None
-    loader = OptionLoader(text)
-    loader.name = str(path)
     try:
+        loader = OptionLoader(text)
+        loader.name = str(path)
         opt = loader.get_single_data()
     except yaml.YAMLError as error:
         mark = getattr(error, 'problem_mark', None) or getattr(error, 'context_mark', None)
@@ -152,6 +152,10 @@ def force_option(opt, entry):
     section[key] = parse_value(value)
 
 
+# Option file -> the text that goes into the experiment's folder.
+to_copy = {}
+
+
 def mend_parsing():
     """Faults of utils/options.py:80-180: text is read in the locale's encoding; `--force_yml a=/x=y` ends in 'too many
     values to unpack', `a=1e-4` and `a=-1` stay text, `a=[...]` is run as Python, a misspelt key is added silently;
@@ -167,6 +171,9 @@ def mend_parsing():
         opt = load_option_file(args.opt)
         for entry in args.force_yml or []:
             force_option(opt, entry)
+        # Archiving an earlier run may take the file away before it is copied.
+        effective = yaml.safe_dump(opt, sort_keys=False, allow_unicode=True) if args.force_yml else None
+        to_copy[args.opt] = effective or Path(args.opt).read_text(encoding='utf-8-sig')
         opt['is_train'] = is_train
         opt['auto_resume'] = args.auto_resume
         option_file.check_options(opt, warn)
@@ -219,7 +226,7 @@ def add_paths(opt, root_path):
         dataset['phase'] = key.split('_')[0]
         if 'scale' in opt:
             dataset['scale'] = opt['scale']
-        for name in ('dataroot_gt', 'dataroot_lq'):
+        for name in ('dataroot_gt', 'dataroot_lq', 'dataroot_mask', 'meta_info_file'):
             if isinstance(dataset.get(name), str):
                 dataset[name] = os.path.expanduser(dataset[name])
     path = opt['path']
@@ -237,15 +244,15 @@ def add_paths(opt, root_path):
 
 
 def mend_copying():
-    """Fault: utils/options.py:183-197 reads and writes the copy of the option file in the locale's encoding, which
-    fails on a name or comment in another script.
-    Mend: UTF-8.
+    """Faults of utils/options.py:183-197: the copy of the option file is read and written in the locale's encoding,
+    which fails on a name or comment in another script; read after the earlier run was archived, maybe with this file;
+    and without what --force_yml changed.
+    Mend: UTF-8; the text that was parsed; where options were forced, the options with them, without comments.
     """
 
     @master_only
     def copy_opt_file(opt_file, experiments_root):
         header = f'# GENERATE TIME: {time.asctime()}\n# CMD:\n# {" ".join(sys.argv)}\n\n'
-        text = Path(opt_file).read_text(encoding='utf-8-sig')
-        Path(experiments_root, os.path.basename(opt_file)).write_text(header + text, encoding='utf-8')
+        Path(experiments_root, os.path.basename(opt_file)).write_text(header + to_copy[opt_file], encoding='utf-8')
 
     swap(basicsr_options, 'copy_opt_file', copy_opt_file)

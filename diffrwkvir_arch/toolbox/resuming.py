@@ -13,6 +13,7 @@ from basicsr.utils.dist_util import get_dist_info, master_only
 
 from diffrwkvir_arch.errors import InputError
 from diffrwkvir_arch.toolbox.checkpoints import read_checkpoint, write_whole
+from diffrwkvir_arch.toolbox.images import needs_gt
 from diffrwkvir_arch.toolbox.logs import warn
 from diffrwkvir_arch.toolbox.patching import swap
 
@@ -47,7 +48,11 @@ def mend_finding_a_state():
             return None
         path, state = found
         opt['path']['resume_state'] = path
+        # Of networks that are not resumed, such as the teacher, check_resume changes which weights are taken, too.
+        resumed = {f'param_key_{network.removeprefix("network_")}' for network in saved_networks(opt)}
+        kept = {key: value for key, value in opt['path'].items() if key.startswith('param_key') and key not in resumed}
         check_resume(opt, state['iter'])
+        opt['path'].update(kept)
         for network in saved_networks(opt):
             use_network_beside_state(opt, network, path)
         # A state of another experiment starts a new folder.
@@ -65,11 +70,16 @@ def newest_usable_state(opt):
     """Searches the experiment's training states from newest to oldest.
 
     Returns:
-        tuple | None: Path and content of the first that can be read and whose networks can be read too.
+        tuple | None: Path and content of the first that can be read and whose networks can be read too; None where
+        there is no state at all.
+
+    Raises:
+        InputError: There are states, and none can be used: to begin anew would put them away.
     """
     folder = opt['path']['training_states']
     names = os.listdir(folder) if os.path.isdir(folder) else []
     iterations = [int(name.removesuffix('.state')) for name in names if re.fullmatch(r'\d+\.state', name)]
+    reason = None
     for iteration in sorted(iterations, reverse=True):
         path = os.path.join(folder, f'{iteration}.state')
         try:
@@ -78,10 +88,14 @@ def newest_usable_state(opt):
                 label = network.removeprefix('network_')
                 read_checkpoint(os.path.join(opt['path']['models'], f'net_{label}_{iteration}.pth'), network)
         except InputError as error:
+            reason = reason or error
             warn(f'--auto_resume passes over {path}: {error}')
         else:
             return path, state
-    warn(f'--auto_resume: no usable training state in {folder}; starting from iteration 0')
+    if reason is not None:
+        raise InputError(f'--auto_resume: of the training states in {folder} none can be used, the newest because: '
+                         f'{reason}. Without --auto_resume training begins anew and the run is put away beside')
+    warn(f'--auto_resume: no training state in {folder}; starting from iteration 0')
     return None
 
 
@@ -103,6 +117,14 @@ def use_network_beside_state(opt, network, state_path):
         raise InputError(f'path.resume_state: {state_path} needs {os.path.basename(path)}, which is not in '
                          f'{os.path.dirname(path)}')
     opt['path'][key] = beside
+
+
+def measured_metrics(opt):
+    """Name of every validation set -> the metrics that it is measured by."""
+    metrics = (opt.get('val') or {}).get('metrics') or {}
+    return {dataset['name']: {name for name, metric in metrics.items()
+                              if dataset.get('dataroot_gt') is not None or not needs_gt(metric['type'])}
+            for phase, dataset in opt['datasets'].items() if phase != 'train'}
 
 
 def get_random_states():
@@ -173,9 +195,9 @@ def mend_restoring_a_state():
         for optimizer in self.optimizers:
             # It has stepped before; without this the scheduler warns that it comes first.
             optimizer._opt_called = True
-        metrics = set((self.opt.get('val') or {}).get('metrics') or {})
         best = resume_state.get('best_metric_results', {})
-        self.best_metric_results = {dataset: records for dataset, records in best.items() if set(records) == metrics}
+        self.best_metric_results = {name: best[name] for name, metrics in measured_metrics(self.opt).items()
+                                    if set(best.get(name, ())) == metrics}
         if 'random_states' not in resume_state:
             return
         rank, world_size = get_dist_info()

@@ -56,8 +56,8 @@ class StopRequest:
                 signal.signal(number, handler)
 
 
-class ValidationCutShort(Exception):
-    """Leaves a running validation, whose result nobody waits for any more."""
+class ValidationCutShort(BaseException):
+    """Leaves a running validation, whose result nobody waits for any more; no `except Exception` stops it."""
 
 
 stop_request = StopRequest()
@@ -102,8 +102,8 @@ def mend_interrupted_validation():
             current_iter = min(current_iter, int(self.opt['train']['total_iter']))
         if stop_request.requested_at is not None:
             return
-        stop_request.in_validation = stop_request.active
         try:
+            stop_request.in_validation = stop_request.active
             validation.upstream(self, dataloader, current_iter, tb_logger, save_img)
         except ValidationCutShort:
             pass

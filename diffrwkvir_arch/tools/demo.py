@@ -10,6 +10,8 @@ from pathlib import Path
 import cv2
 from skimage import data
 
+from diffrwkvir_arch.errors import InputError
+
 from .bicubic import imresize_once_rounded
 from .pairs import write_lmdb, write_pairs
 from .pictures import side_by_side
@@ -17,6 +19,8 @@ from .scores import markdown_table, mean_rows, read_image, score, write_csv
 from .stages import basicsr
 
 SCALE = 4
+# In the folder that the demo makes anew each time.
+MARK = '.made_by_basicsr_demo'
 # All of them lie inside scikit-image's wheel; its data README names their authors and licences.
 TRAIN = ('coffee', 'rocket', 'hubble_deep_field', 'camera', 'brick', 'grass', 'gravel', 'coins', 'moon')
 HELD_OUT = ('astronaut', 'chelsea')
@@ -29,7 +33,16 @@ def photograph(name):
 
 
 def prepare(root):
-    """Pairs of sub-images and their LMDBs for training, whole images for testing."""
+    """Pairs of sub-images and their LMDBs for training, whole images for testing.
+
+    Raises:
+        InputError: There is a folder of that name that an earlier demo did not leave.
+    """
+    if root.exists() and not (root / MARK).exists() and any(root.iterdir()):
+        raise InputError(f'{root} holds files that are not of this demo, and would be replaced; move it away, or run '
+                         'the demo in another folder')
+    root.mkdir(parents=True, exist_ok=True)
+    (root / MARK).touch()
     write_pairs({name: photograph(name) for name in (*TRAIN, 'motorcycle')}, root / 'train', SCALE, crop=(192, 144))
     for kind in ('GT', 'LQ'):
         write_lmdb(root / 'train' / kind)

@@ -125,14 +125,15 @@ def make_dataset(args, recipe):
     remarks = {}
     if new := [target for target in folders if target in missing]:
         remarks = make_folders(new, sources, digest, recipe, args.workers)
+    for folder in new:
+        # An LMDB that was interrupted may be of other images.
+        Target(Path(f'{folder.path}.lmdb'), folder.settings).forget_unfinished()
     for folder, target in zip(folders, lmdbs):
-        if folder in new:
-            target.forget_unfinished()
         if target in missing:
             make_lmdb(folder.path, target, digest)
     gt = folders[0]
     meta_info = gt.path.parent / f'meta_info_{gt.path.name}.txt'
-    if not args.test and (args.force or not meta_info.exists()):
+    if not args.test and (args.force or gt in missing or not meta_info.exists()):
         write_lines(meta_info, describe(gt.path))
     for target in folders + lmdbs:
         print(f'{shown(target.path)}: {"made" if target in missing else "was there already"}')

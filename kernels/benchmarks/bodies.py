@@ -1,4 +1,4 @@
-"""What is timed: the bodies of the operator and their rivals, the images they run on, and the two passes."""
+"""What is timed: the bodies of the operator and their rivals, the images they run on, and the passes."""
 from functools import partial
 from typing import Callable, NamedTuple
 
@@ -108,12 +108,19 @@ BODIES = {
 
 
 def forward(body, inputs, do, size):
-    with torch.no_grad():
-        return body.run(*inputs, size=size)
+    def call():
+        with torch.no_grad():
+            return body.run(*inputs, size=size)
+    return call
+
+
+def backward(body, inputs, do, size):
+    return partial(torch.autograd.grad, body.run(*inputs, size=size), inputs, do, retain_graph=True)
 
 
 def forward_and_backward(body, inputs, do, size):
-    return torch.autograd.grad(body.run(*inputs, size=size), inputs, do)
+    return lambda: torch.autograd.grad(body.run(*inputs, size=size), inputs, do)
 
 
-PASSES = {'forward': forward, 'forward+backward': forward_and_backward}
+# name -> (body, inputs, gradient of o, size) -> what is timed, a function without arguments
+PASSES = {'forward': forward, 'backward': backward, 'forward+backward': forward_and_backward}

@@ -76,7 +76,9 @@ def floor_milliseconds(case, pass_name, bandwidth, rate):
     moved = 4 * vector + gates    # in: q, k, v, gates; out: o
     shape = (case.batch, case.size ** 2, case.heads, case.dim)
     flops = 2 * multiply_adds(shape, shape, 4)
+    back = 7 * vector + 2 * gates    # in: q, k, v, gates and the gradient of o; out: five gradients
+    if pass_name == 'backward':
+        moved, flops = back, 2 * flops
     if pass_name == 'forward+backward':
-        moved += 7 * vector + 2 * gates    # in: q, k, v, gates and the gradient of o; out: five gradients
-        flops *= 3
+        moved, flops = moved + back, 3 * flops
     return max(moved / bandwidth, flops / rate) * 1e3

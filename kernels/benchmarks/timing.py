@@ -1,8 +1,8 @@
 """How time and memory are measured: rivals take turns within every repetition, so that whatever else the machine does
 falls on all of them.
 
-On a GPU a buffer larger than its L2 cache is overwritten before every timed call: inputs come from device memory. What
-the CPU can queue while that runs adds no time; a body that it cannot feed fast enough shows the wait.
+On a GPU a buffer far larger than its L2 cache is overwritten before every timed call: inputs come from device memory.
+What the CPU can queue while that runs adds no time; a body that it cannot feed fast enough shows the wait.
 """
 import json
 import statistics
@@ -15,7 +15,7 @@ from torch.profiler import ProfilerActivity, profile
 
 WARM_UPS = 2
 FEWEST_REPEATS = 3
-FLUSHED_BYTES = 2 ** 28
+FLUSHED_BYTES = 2 ** 30
 
 
 def quartiles(values):

@@ -3,7 +3,7 @@ import torch
 
 from .backends import choose_backend
 from .checks import check_inputs
-from .dtypes import compute_dtype
+from .dtypes import compute_dtype, without_autocast
 from .operators import OPERATORS
 from .recurrent import recurrent
 from .scan_orders import scan_orders
@@ -57,7 +57,7 @@ def run_scans(q, k, v, log_decay, step_size, initial_state, height, width, direc
     if backend == 'recurrent':
         return run_recurrent(*inputs, scan_orders(height, width, directions, q.device))
     keep_states = torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in inputs)
-    chunk_size = chunk_size or default_chunk_size(q, v, backend)
+    chunk_size = min(chunk_size, q.shape[1]) if chunk_size else default_chunk_size(q, v, backend)
     o, state, _ = OPERATORS[backend](*inputs, height, width, directions, chunk_size, keep_states)
     return o, state
 
@@ -71,7 +71,7 @@ def run_recurrent(q, k, v, log_decay, step_size, initial_state, order):
     scans, length = order.shape
     batch, _, heads, v_dim = v.shape
     dtype = compute_dtype(q, k, v, log_decay, step_size)
-    with torch.autocast(q.device.type, enabled=False):
+    with without_autocast(q.device):
         def ordered(x):    # (B, L, ...) -> (D*B, L, ...)
             x = x.to(dtype).index_select(1, order.flatten()).unflatten(1, (scans, length))
             return x.transpose(0, 1).flatten(0, 1)

@@ -2,6 +2,7 @@
 import torch
 
 MAX_DIM = 128
+DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
 def check_inputs(q, k, v, gates, chunk_size, *, initial_state=None, scans=None):
@@ -15,7 +16,7 @@ def check_inputs(q, k, v, gates, chunk_size, *, initial_state=None, scans=None):
     for name, x in tensors.items():
         if not isinstance(x, torch.Tensor):
             raise TypeError(f'{name} must be a tensor, got {type(x).__name__}')
-        if not x.dtype.is_floating_point:
+        if x.dtype not in DTYPES:
             raise TypeError(f'{name} must be float16, bfloat16, float32 or float64, got {x.dtype}')
         if x.device != q.device:
             raise ValueError(f'all tensors must be on one device: q is on {q.device}, {name} on {x.device}')

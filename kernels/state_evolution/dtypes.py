@@ -1,7 +1,14 @@
 """Which precision a call is computed in."""
+from contextlib import nullcontext
+
 import torch
 
 
 def compute_dtype(*tensors):
     """float64 if any tensor is, else float32: states and sums never live in half precision."""
     return torch.float64 if any(x.dtype == torch.float64 for x in tensors) else torch.float32
+
+
+def without_autocast(device):
+    """A context in which autocast is off; tensors without memory know none."""
+    return nullcontext() if device.type == 'meta' else torch.autocast(device.type, enabled=False)

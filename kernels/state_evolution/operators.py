@@ -18,7 +18,7 @@ from typing import List, Optional, Tuple
 import torch
 from torch import Tensor
 
-from .dtypes import compute_dtype
+from .dtypes import compute_dtype, without_autocast
 
 
 def make_operator(name):
@@ -31,7 +31,7 @@ def make_operator(name):
     def operator(q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor, step_size: Tensor, initial_state: Optional[Tensor],
                  height: int, width: int, directions: List[int], chunk_size: int, keep_states: bool,
                  ) -> Tuple[Tensor, Tensor, Tensor]:
-        with torch.autocast(q.device.type, enabled=False):
+        with without_autocast(q.device):
             return body().forward(q, k, v, log_decay, step_size, initial_state, height, width, directions, chunk_size,
                                   keep_states)
 
@@ -39,7 +39,7 @@ def make_operator(name):
     def backward(q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor, step_size: Tensor, states: Tensor, height: int,
                  width: int, directions: List[int], chunk_size: int, d_o: Optional[Tensor], d_state: Optional[Tensor],
                  ) -> Tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-        with torch.autocast(q.device.type, enabled=False):
+        with without_autocast(q.device):
             return body().backward(q, k, v, log_decay, step_size, states, height, width, directions, chunk_size, d_o,
                                    d_state)
 

@@ -1,4 +1,6 @@
 """State evolution over images: the sum of scans along several directions (the paper's 2D scanning)."""
+import torch
+
 from .api import run_scans
 from .checks import check_inputs
 from .scan_orders import DIRECTIONS
@@ -15,7 +17,7 @@ def state_evolution_2d(q, k, v, log_decay, step_size, height, width, *, directio
     Args:
         q, k (B, L, H, Dk), v (B, L, H, Dv), chunk_size, backend: as in `state_evolution`.
         log_decay, step_size: (B, L, H) for all directions alike, or (D, B, L, H), one per direction in their order.
-        directions: D names out of DIRECTIONS.
+        directions: D names out of DIRECTIONS; for 'triton' D is at most 31.
 
     Returns:
         o (B, L, H, Dv) in v's dtype.
@@ -25,6 +27,7 @@ def state_evolution_2d(q, k, v, log_decay, step_size, height, width, *, directio
     """
     if isinstance(directions, str):
         raise TypeError(f'directions must be a sequence of names, such as ({directions!r},), got {directions!r}')
+    directions = tuple(directions)
     if not directions:
         raise ValueError(f'directions must name at least one of {DIRECTIONS}, got {directions!r}')
     for direction in directions:
@@ -32,6 +35,9 @@ def state_evolution_2d(q, k, v, log_decay, step_size, height, width, *, directio
             raise ValueError(f'directions must be among {DIRECTIONS}, got {direction!r}')
     scans = len(directions)
     check_inputs(q, k, v, {'log_decay': log_decay, 'step_size': step_size}, chunk_size, scans=scans)
+    for name, side in (('height', height), ('width', width)):
+        if not isinstance(side, (int, torch.SymInt)):
+            raise TypeError(f'{name} must be an integer, got {side!r}')
     if height < 1 or width < 1 or height * width != q.shape[1]:
         raise ValueError(f'height * width must be L = {q.shape[1]}, got {height} * {width}')
 

@@ -11,7 +11,7 @@ if VERSION < (3, 5):
 
 from .triton_backward import adjoint_walk, gradients
 from .triton_forward import compose, walk
-from .triton_plan import CHUNK, INTERVAL, Plan
+from .triton_plan import CHUNK, INTERVAL, Plan, with_dense_channels
 
 
 def why_not(device, *dtypes):
@@ -23,7 +23,14 @@ def why_not(device, *dtypes):
     if device.type != 'cuda' or torch.version.hip:
         return f'it computes tensors on NVIDIA GPUs, these are on {device}'
     major, minor = torch.cuda.get_device_capability(device)
-    return None if major >= 8 else f'it needs compute capability 8.0 or newer, {device} has {major}.{minor}'
+    if major < 8:
+        return f'it needs compute capability 8.0 or newer, {device} has {major}.{minor}'
+    try:
+        # Compiles a small C program the first time, for which there may be no compiler.
+        triton.runtime.driver.active.get_current_target()
+    except Exception as error:
+        return f"Triton's driver does not start ({error})"
+    return None
 
 
 def states_shape(q, v, scans, chunk_size):
@@ -39,7 +46,7 @@ def forward(q, k, v, log_decay, step_size, initial_state, height, width, directi
     o, last = plan.new(plan.scans, *v.shape, dtype=v.dtype), plan.new(*shape)
     states = plan.new(kept if keep_states else 0, *shape)
     entry = None if initial_state is None else initial_state.float().contiguous()
-    inputs, numbers = plan.arguments(q, k, v)
+    inputs, numbers = plan.arguments(*with_dense_channels(q, k, v))
     with torch.cuda.device_of(v):
         if plan.segments > 1:
             maps = new_maps(plan)
@@ -65,7 +72,7 @@ def backward(q, k, v, log_decay, step_size, states, height, width, directions, c
     scratch = plan.new(programs * (INTERVAL + 1) * (2 * rows * (columns + CHUNK) + CHUNK * CHUNK + 4))
     leaving = None if d_state is None else d_state.float().contiguous()
     options = dict(HAS_D_O=d_o is not None, INTERVAL=INTERVAL)
-    d_o = v if d_o is None else d_o    # Not read, then.
+    q, k, v, d_o = with_dense_channels(q, k, v, v if d_o is None else d_o)    # Without d_o it is not read.
     with torch.cuda.device_of(v):
         inputs, numbers = plan.arguments(q, k, d_o)
         if plan.segments > 1:

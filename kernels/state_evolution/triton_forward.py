@@ -14,7 +14,7 @@ from .triton_math import (CHUNK, chunk_gates, chunk_inverse, chunk_total, dot, d
 @triton.jit
 def errors(s, k, v_t, x, log_w, g, DOT: tl.constexpr, PARTS: tl.constexpr):
     """From the state before a chunk, s (BV, BK), and x = (I + A)^-1 to U^T (BV, CHUNK)."""
-    r_t = v_t - dot_exact_right(s, tl.trans(k), tl.zeros_like(v_t), PARTS) * tl.exp2(g - log_w)[None, :]
+    r_t = v_t - dot_exact_right(s, tl.trans(k), PARTS) * tl.exp2(g - log_w)[None, :]
     return dot(r_t, tl.trans(x), tl.zeros_like(r_t), DOT, PARTS)
 
 
@@ -22,7 +22,7 @@ def errors(s, k, v_t, x, log_w, g, DOT: tl.constexpr, PARTS: tl.constexpr):
 def written(s, k, u_t, log_w, g, e, PARTS: tl.constexpr):
     """The state after a chunk."""
     total = chunk_total(g)
-    return dot_exact_right(u_t * (e * tl.exp2(total - g))[None, :], k, s * tl.exp2(total), PARTS)
+    return s * tl.exp2(total) + dot_exact_right(u_t * (e * tl.exp2(total - g))[None, :], k, PARTS)
 
 
 @triton.jit(do_not_specialize=['length', 'height', 'width', 'directions', 'batch', 'heads', 'streams', 'segment',
@@ -83,10 +83,10 @@ def walk(q, k, v, log_decay, step_size, entry, o, last, states,
         u_t = errors(s, k_c, v_c, x, log_w, g, DOT, PARTS)
         if not MAP:
             q_c = load_tokens(q, pixel, exists, q_t, 0, DK, BK, DOT)
-            o_t = dot_exact_right(s, tl.trans(q_c), tl.zeros_like(v_c), PARTS) * tl.exp2(g)[None, :]
+            o_t = dot_exact_right(s, tl.trans(q_c), PARTS) * tl.exp2(g)[None, :]
             read, _ = read_ratios(erase, erase_t, log_w)
             m = tl.dot(q_c, tl.trans(k_c), input_precision='tf32x3') * read * e[None, :]
-            o_t = dot(u_t, tl.trans(m), o_t, DOT, 2)
+            o_t = dot(u_t, tl.trans(m), o_t, DOT, 2)    # as much as an output of 16 bits holds
             store_tokens(o, o_t, pixel, exists, heads * DV, first_row, DV, BV)
         s = written(s, k_c, u_t, log_w, g, e, PARTS)
 

@@ -26,7 +26,7 @@ def scan_of(stream, directions, length, height, width, batch, heads):
     directions holds two bits per scan: 1 reverses, 2 goes down the columns. Token t of a scan along lines of n tokens
     is pixel (t % n) * stride + t // n, of a reversed scan the pixel opposite to that.
     """
-    head = stream % heads
+    head = (stream % heads).to(tl.int64)
     sample = stream // heads % batch
     scan = stream // heads // batch
     code = directions >> (2 * scan)
@@ -98,16 +98,19 @@ def thirds(x, DOT: tl.constexpr):
 
 
 @triton.jit
-def dot_exact_right(x, b, acc, PARTS: tl.constexpr):
-    """acc + x b for x in float32 and b an input."""
+def dot_exact_right(x, b, PARTS: tl.constexpr):
+    """x b for x in float32 and b an input.
+
+    Tensor cores cut sums off where others round: a state that went through them as what they add to would shrink from
+    chunk to chunk. It is added to the product instead.
+    """
     if b.dtype == tl.float32:
-        return tl.dot(x, b, acc, input_precision='tf32x3')
+        return tl.dot(x, b, input_precision='tf32x3')
     if PARTS == 2:
         x0, x1 = halves(x)
-        return tl.dot(x0, b, acc) + tl.dot(x1, b) * (1 / LIFT)
+        return tl.dot(x0, b, tl.dot(x1, b) * (1 / LIFT))
     x0, x1, x2 = thirds(x, b.dtype)
-    acc = tl.dot(x2, b, acc)
-    return tl.dot(x0, b, tl.dot(x1, b, acc))
+    return tl.dot(x0, b, tl.dot(x1, b, tl.dot(x2, b)))
 
 
 @triton.jit
@@ -128,13 +131,14 @@ def dot(x, y, acc, DOT: tl.constexpr, PARTS: tl.constexpr):
     """acc + x y, both in float32."""
     if DOT == tl.float32:
         return tl.dot(x, y, acc, input_precision='tf32x3')
-    if PARTS == 2:
+    if PARTS == 2 and DOT == tl.float16:
         x0, x1 = halves(x)
         y0, y1 = halves(y)
         return tl.dot(x0, y0, acc) + tl.dot(x0, y1, tl.dot(x1, y0)) * (1 / LIFT)
     x0, x1, x2 = thirds(x, DOT)
     y0, y1, y2 = thirds(y, DOT)
-    acc = tl.dot(x2, y0, tl.dot(x0, y2, tl.dot(x1, y1, acc)))
+    if PARTS == 3:
+        acc = tl.dot(x2, y0, tl.dot(x0, y2, tl.dot(x1, y1, acc)))
     return tl.dot(x0, y0, tl.dot(x0, y1, tl.dot(x1, y0, acc)))
 
 

@@ -49,12 +49,16 @@ class Plan:
 
     def arguments(self, *tokens):
         """Tensors (B, L, H, channels) and the gates; the strides of all but the channels, and the sizes."""
-        tokens = [x if x.stride(-1) == 1 or x.shape[-1] == 1 else x.contiguous() for x in tokens]
         strides = [x.stride()[:3] for x in tokens] + [gate.stride() for gate in self.gates]
         return (*tokens, *self.gates), (*sum(strides, ()), *self.sizes)
 
     def new(self, *shape, dtype=torch.float32):
         return torch.empty(shape, dtype=dtype, device=self.device)
+
+
+def with_dense_channels(*tokens):
+    """Tensors (B, L, H, channels), copied only where a token's channels do not lie together."""
+    return [x if x.stride(-1) == 1 or x.shape[-1] == 1 else x.contiguous() for x in tokens]
 
 
 def padded(width):

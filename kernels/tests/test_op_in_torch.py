@@ -6,43 +6,14 @@ import torch
 import torch.distributed as dist
 from op_cases import BACKENDS, BODIES, make_inputs, relative_error
 from torch import nn
-from torch.library import opcheck
 from torch.utils.checkpoint import checkpoint
 from torch.utils.flop_counter import FlopCounterMode
+from torch_cases import (assert_all_equal, block_and_input, check_operator, compiled_differs,
+                         parameter_gradients)
 
 from state_evolution import MMENGINE_HANDLES, state_evolution, state_evolution_2d
-from state_evolution.operators import OPERATORS
 
 HALVES = (torch.bfloat16, torch.float16)
-
-
-class Block(nn.Module):
-    """A projection into the operator, as a network would use it; x (B, 20, 8)."""
-
-    def __init__(self, backend):
-        super().__init__()
-        self.backend = backend
-        self.project = nn.Linear(8, 2 * 3 * 4 + 2 * 2)
-
-    def forward(self, x):
-        q, k, v, w, e = self.project(x).split([8, 8, 8, 2, 2], -1)
-        q, k, v = (y.unflatten(-1, (2, 4)) for y in (q, k, v))
-        k = nn.functional.normalize(k, dim=-1)
-        return state_evolution_2d(q, k, v, -nn.functional.softplus(w), e.sigmoid(), 4, 5,
-                                  backend=self.backend).flatten(2)
-
-
-def block_and_input(backend):
-    torch.manual_seed(0)
-    return Block(backend), torch.randn(2, 20, 8)
-
-
-def parameter_gradients(module, output):
-    return torch.autograd.grad(output.square().sum(), list(module.parameters()))
-
-
-def assert_all_equal(results, expected):
-    assert all(torch.equal(x, y) for x, y in zip(results, expected))
 
 
 @pytest.mark.parametrize('backend', BACKENDS)
@@ -167,24 +138,12 @@ def test_states_between_chunks_are_kept_only_for_training(backend, needed, enabl
 @pytest.mark.parametrize('with_state', [False, True])
 @pytest.mark.parametrize('backend', BODIES)
 def test_opcheck_finds_no_fault_in_the_operator(backend, with_state):
-    q, k, v, log_decay, step_size, state = [x.requires_grad_() for x in make_inputs(length=6)]
-    log_decay, step_size, state = (x.expand(2, *x.shape) for x in (log_decay, step_size, state))
-    scans = 2, 3, [0, 3], 2
-    opcheck(OPERATORS[backend], (q, k, v, log_decay, step_size, state if with_state else None, *scans, True))
-    tensors = [x.detach() for x in (q, k, v, log_decay, step_size)]
-    states = OPERATORS[backend](*tensors, None, *scans, True)[2]
-    opcheck(getattr(torch.ops.state_evolution, f'{backend}_backward'),
-            (*tensors, states, *scans, v.detach(), state.detach().contiguous() if with_state else None))
+    check_operator(backend, with_state)
 
 
 @pytest.mark.parametrize('backend', BODIES)
 def test_compile_traces_a_network_as_one_graph(backend):
-    block, x = block_and_input(backend)
-    compiled = torch.compile(block, fullgraph=True, backend='aot_eager')
-    expected, o = block(x), compiled(x)
-    assert torch.allclose(o, expected, atol=1e-6)
-    for grad, truth in zip(parameter_gradients(block, o), parameter_gradients(block, expected)):
-        assert torch.allclose(grad, truth, atol=1e-5)
+    assert compiled_differs(backend, 'aot_eager') < 1e-5
 
 
 @pytest.mark.parametrize('backend', BODIES)

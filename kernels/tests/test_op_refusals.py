@@ -24,6 +24,7 @@ def zeros(*shape, **kwargs):
     ({'chunk_size': 2.5}, ValueError, 'chunk_size must be .*got 2.5'),
     ({'q': [1.]}, TypeError, 'q must be a tensor, got list'),
     ({'v': zeros(2, 20, 2, 3, dtype=torch.long)}, TypeError, 'v must be float16.*got torch.int64'),
+    ({'v': zeros(2, 20, 2, 3).to(torch.float8_e4m3fn)}, TypeError, 'v must be float16.*got torch.float8'),
     ({'k': zeros(2, 20, 2, 4, device='meta')}, ValueError, 'one device: q is on cpu, k on meta'),
     ({'q': zeros(2, 20, 4)}, ValueError, r'q must be \(B, L, H, Dk\).*got \(2, 20, 4\)'),
     ({'q': zeros(2, 0, 2, 4)}, ValueError, r'q must be .*got \(2, 0, 2, 4\)'),
@@ -43,8 +44,9 @@ def test_sequences_that_cannot_be_computed_are_refused(change, error, words):
 @pytest.mark.parametrize('change, error, words', [
     ({'height': 4, 'width': 6}, ValueError, r'height \* width must be L = 20, got 4 \* 6'),
     ({'height': -4, 'width': -5}, ValueError, r'height \* width must be L = 20, got -4 \* -5'),
+    ({'height': 4., 'width': 5}, TypeError, r'height must be an integer, got 4\.0'),
     ({'directions': ('forward', 'sideways')}, ValueError, "directions must be among .*got 'sideways'"),
-    ({'directions': ()}, ValueError, 'directions must name at least one'),
+    ({'directions': (name for name in ())}, ValueError, 'directions must name at least one'),
     ({'directions': 'forward'}, TypeError, r"directions must be a sequence of names, such as \('forward',\)"),
     ({'log_decay': zeros(3, 2, 20, 2)}, ValueError, r'log_decay must be \(2, 20, 2\) or \(4, 2, 20, 2\), got \(3,'),
     ({'backend': 'Triton'}, ValueError, "backend must be one of .*got 'Triton'"),

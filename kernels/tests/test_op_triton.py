@@ -19,6 +19,11 @@ from state_evolution import state_evolution, triton_body, triton_plan
 ROUNDING = 1e-6
 
 
+# Batch, length, heads, channels: few streams, cut into segments, and as many as fill a GPU.
+SHAPES = [(1, 65536, 1, 16), (1, 65536, 6, 32), (1, 4099, 3, 64), (1, 2051, 2, 128), (192, 333, 6, 16),
+          (192, 333, 6, 32), (96, 333, 6, 64)]
+
+
 def on_gpu(test):
     return pytest.mark.gpu(pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a CUDA device')(test))
 
@@ -34,10 +39,12 @@ def interpreted(tmp_path_factory):
 
 
 def assert_within_budget(report):
-    same_again = report.pop('same bits again')
-    assert same_again
-    for name, (error, plain_error) in report.items():
-        assert error <= 2 * plain_error + ROUNDING, name
+    for name, finding in report.items():
+        if name == 'same bits again':
+            assert finding
+        else:
+            error, plain_error = finding
+            assert error <= 2 * plain_error + ROUNDING, name
 
 
 @pytest.mark.parametrize('dtype', ['float32', 'float16'])
@@ -51,7 +58,11 @@ def test_strides_change_no_bit(interpreted):
 
 
 def test_users_reach_the_kernels_and_their_gradients(interpreted):
-    assert max(interpreted['public face']) < 1e-6
+    assert_within_budget(dict(enumerate(interpreted['public face'])))
+
+
+def test_opcheck_checkpointing_and_compile_accept_the_operator(interpreted):
+    assert interpreted['compiled differs'] < 1e-5
 
 
 @on_gpu
@@ -68,14 +79,12 @@ def test_strides_change_no_bit_on_a_gpu():
 
 @on_gpu
 def test_users_reach_the_kernels_and_their_gradients_on_a_gpu():
-    assert max(public_face('cuda')) < 1e-6
+    assert_within_budget(dict(enumerate(public_face('cuda'))))
 
 
 @on_gpu
 @pytest.mark.parametrize('dtype', [torch.float32, torch.float16, torch.bfloat16])
-@pytest.mark.parametrize('batch, length, heads, dim', [
-    (1, 65536, 1, 16), (1, 65536, 6, 32), (1, 4099, 3, 64), (1, 2051, 2, 128), (64, 333, 6, 16), (32, 333, 6, 32),
-    (32, 333, 6, 64)])
+@pytest.mark.parametrize('batch, length, heads, dim', SHAPES)
 def test_the_programs_chosen_for_a_shape_are_within_budget_twice_alike_on_a_gpu(dtype, batch, length, heads, dim):
     def results(inputs, backend):
         inputs = [x.detach().requires_grad_() for x in inputs]
@@ -91,6 +100,14 @@ def test_the_programs_chosen_for_a_shape_are_within_budget_twice_alike_on_a_gpu(
         assert relative_error(x, t) <= 2 * relative_error(z, t) + ROUNDING
 
 
+def test_the_shapes_for_a_gpu_meet_narrow_and_wide_blocks_of_every_width():
+    rows = {}
+    for batch, _, heads, dim in SHAPES:
+        blocks = triton_plan.walk_blocks(torch.bfloat16, dim, dim, batch * heads, triton_plan.H200_SMS)
+        rows.setdefault(dim, set()).add(blocks['BV'])
+    assert rows == {16: {16}, 32: {16, 32}, 64: {16, 32}, 128: {16}}
+
+
 @pytest.mark.parametrize('device, dtypes, words', [
     ('cpu', [torch.float32], 'on NVIDIA GPUs, these are on cpu'),
     ('cuda', [torch.float32, torch.float64], 'not in float64'),
@@ -103,3 +120,15 @@ def test_more_directions_than_an_integer_holds_are_refused():
     inputs = [torch.empty(1, 1, 1, 1) for _ in range(3)] + [torch.empty(32, 1, 1, 1) for _ in range(2)]
     with pytest.raises(ValueError, match='at most 31 directions a call, got 32'):
         triton_plan.Plan(*inputs, 1, 1, [0] * 32)
+
+
+def test_without_a_driver_triton_is_left_out_and_says_why(monkeypatch):
+    monkeypatch.setattr(torch.cuda, 'get_device_capability', lambda device: (9, 0))
+    monkeypatch.setattr(triton_body.triton.runtime.driver, '_active', NoDriver())
+    assert triton_body.why_not(torch.device('cuda'), torch.float32) == \
+        "Triton's driver does not start (Failed to find C compiler)"
+
+
+class NoDriver:
+    def get_current_target(self):
+        raise RuntimeError('Failed to find C compiler')

@@ -1,5 +1,6 @@
 """The Triton kernels compile for A100 and H100 without either, spill no registers, and stay as short as measured."""
 import os
+from pathlib import Path
 
 import pytest
 import torch
@@ -8,7 +9,7 @@ triton = pytest.importorskip('triton')
 if os.environ.get('TRITON_INTERPRET') == '1':
     pytest.skip('the interpreter compiles nothing', allow_module_level=True)
 
-from triton_compiled import TOOL, compile_call
+from triton_compiled import TOOL, compile_call, compiling_for
 
 if not TOOL.exists():
     pytest.skip(f'Triton came without {TOOL.name}', allow_module_level=True)
@@ -59,3 +60,13 @@ def test_every_kernel_compiles_without_wgmma_and_keeps_to_registers_and_instruct
 def test_the_widest_states_fit_shared_memory():
     kernels = compile_call(90, torch.bfloat16, 128, 1, 256 ** 2, {'walk', 'compose'})
     assert all(kernel.shared <= 99 * 1024 and not kernel.uses_wgmma for kernel in kernels.values())
+
+
+def test_the_token_loop_of_the_benchmark_compiles(monkeypatch):
+    monkeypatch.syspath_prepend(Path(__file__).parents[1] / 'benchmarks')
+    from token_loop import TokenLoop
+    x, gate = torch.empty(1, 64, 2, 32, device='meta'), torch.empty(1, 64, 2, device='meta')
+    with compiling_for(90, {'forward_kernel', 'backward_kernel'}) as compiled:
+        inputs = [y.requires_grad_() for y in (x, x.clone(), x.clone(), gate, gate.clone())]
+        TokenLoop.apply(*inputs, 8, 8, True).sum().backward()
+    assert [name for name, _ in compiled] == ['forward_kernel', 'backward_kernel']

@@ -14,6 +14,8 @@ import torch
 if __name__ == '__main__':
     sys.path.insert(0, str(Path(__file__).parents[1]))
 from op_cases import REGIMES, make_inputs, relative_error
+from torch.utils.checkpoint import checkpoint
+from torch_cases import assert_all_equal, block_and_input, check_operator, compiled_differs, parameter_gradients
 
 from state_evolution import chunked_body, state_evolution_2d
 from state_evolution.api import run_scans
@@ -36,7 +38,7 @@ class Case:
     segments: int = 1
     rows: int = 16                  # of the state, per program
     parts: int = 2                  # of a float32 number, where inputs have 16 bits
-    repeat: bool = False            # everything twice
+    repeat: bool = False            # everything twice, as on a GPU always
     gradients: bool = True
     seed: int = 0
 
@@ -49,8 +51,8 @@ CASES = {
     '5x7, four directions': Case(5, 7, (0, 1, 2, 3), heads=2, q_dim=24, v_dim=24),
     '8x8, columns of one channel': Case(8, 8, (3, 2), q_dim=1, v_dim=1, repeat=True),
     '12x10, state of 48 rows of 32': Case(12, 10, (3,), q_dim=32, v_dim=48),
-    '12x10, state of 16 rows of 48, three segments': Case(12, 10, (2, 1), q_dim=48, v_dim=16, segments=3),
-    '16x16, three segments': Case(16, 16, (2,), regimes=('flat image',), segments=3, initial=False),
+    '12x16, state of 16 rows of 48, three segments': Case(12, 16, (2, 1), q_dim=48, v_dim=16, segments=3),
+    '16x16, four segments': Case(16, 16, (2,), regimes=('flat image',), segments=4, initial=False),
     '16x16, a block of 32 rows': Case(16, 16, (3,), q_dim=32, v_dim=32, rows=32, regimes=('flat image',)),
     'three parts': Case(9, 9, (1, 2), parts=3, regimes=('nearly parallel keys',), segments=2),
     'small gradients': Case(width=50, scale=1e-3),
@@ -70,14 +72,18 @@ def rigged(case):
         def __init__(self, *args):
             super().__init__(*args)
             self.gradient_programs = 2
+            assert self.segments == case.segments
 
         def new(self, *shape, dtype=torch.float32):
             return torch.full(shape, torch.nan, dtype=dtype, device=self.device)
 
-    rows = min(case.rows, triton_plan.padded(case.v_dim))
-    blocks = {**triton_plan.walk_blocks(torch.float16, case.q_dim, case.v_dim, 1, 132), 'BV': rows}
+    walk_blocks = triton_plan.walk_blocks
+
+    def blocks(*args):
+        return {**walk_blocks(*args), 'BV': min(case.rows, triton_plan.padded(case.v_dim))}
+
     with patch.object(triton_body, 'Plan', Plan), \
-            patch.object(triton_plan, 'walk_blocks', lambda *args: blocks), \
+            patch.object(triton_plan, 'walk_blocks', blocks), \
             patch.object(triton_plan, 'count_segments', lambda *args: case.segments), \
             patch.dict(triton_plan.PARTS, {torch.float16: case.parts}):
         yield triton_body
@@ -131,7 +137,7 @@ def measure(case, dtype, device):
     plain = run(chunked_body, case, inputs, weights)
     with rigged(case) as body:
         results = run(body, case, inputs, weights)
-        again = run(body, case, inputs, weights) if case.repeat else results
+        again = run(body, case, inputs, weights) if case.repeat or device == 'cuda' else results
     report = {'same bits again': all(torch.equal(x, y) for x, y in zip(results, again))}
     for name, x, y, z in zip(RESULTS, results, plain, truth):
         if z is not None:
@@ -167,7 +173,7 @@ def changed_by_strides(device):
 
 
 def public_face(device):
-    """The errors of an image's output and gradients, asked for as users do."""
+    """The errors of an image's output and gradients, asked for as users do, each beside that of the chunked body."""
     def results(tensors, backend):
         tensors = [x.detach().requires_grad_() for x in tensors]
         o = state_evolution_2d(*tensors, 5, 7, directions=('upward', 'backward'), backend=backend)
@@ -175,14 +181,26 @@ def public_face(device):
 
     tensors = [x.to(device) for x in make_inputs(2, 35, 1, 8, 8, dtype=torch.float32)[:5]]
     truth = results([x.double() for x in tensors], 'recurrent')
-    return [relative_error(x, y) for x, y in zip(results(tensors, 'triton'), truth)]
+    plain = results(tensors, 'chunked')
+    return [(relative_error(x, z), relative_error(y, z)) for x, y, z in zip(results(tensors, 'triton'), plain, truth)]
+
+
+def in_torch():
+    """What the interpreter can tell of the operator as PyTorch sees it: raises what opcheck finds."""
+    for with_state in (False, True):
+        check_operator('triton', with_state, dtype=torch.float32)
+    block, x = block_and_input('triton')
+    again = checkpoint(block, x, use_reentrant=False)
+    assert_all_equal(parameter_gradients(block, again), parameter_gradients(block, block(x)))
+    return compiled_differs('triton', 'aot_eager')
 
 
 def main(path):
     torch.set_num_threads(1)
     reports = {f'{name}, {str(dtype)[6:]}': measure(case, dtype, 'cpu')
                for name, case in CASES.items() for dtype in (torch.float32, torch.float16)}
-    reports.update({'changed by strides': changed_by_strides('cpu'), 'public face': public_face('cpu')})
+    reports.update({'changed by strides': changed_by_strides('cpu'), 'public face': public_face('cpu'),
+                    'compiled differs': in_torch()})
     Path(path).write_text(json.dumps(reports))
 
 

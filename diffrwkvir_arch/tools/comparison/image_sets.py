@@ -108,7 +108,7 @@ class Shrinking:
             if path not in self.made:
                 try:
                     self.made[path] = imresize_once_rounded(gt, 1 / self.scale)
-                except (IndexError, RuntimeError):
+                except ValueError:
                     raise InputError(f'--sets: {path} ({width}x{height}) is too small to be shrunk by '
                                      f'{self.scale}') from None
             return img2tensor(self.made[path]) / 255

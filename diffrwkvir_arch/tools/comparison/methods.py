@@ -126,12 +126,16 @@ class Method:
         if self.option_file is None:
             return None, os.path.expanduser(self.checkpoint), 'params_ema'
         found = own_or_shipped(self.option_file, '--methods')
-        recipe, options = by_option_file(found), load_option_file(found).get('path') or {}
+        options = load_option_file(found)
+        recipe, makes_weights = by_option_file(found), 'train' in options
+        options = options.get('path') or {}
         path = self.checkpoint or options.get('pretrain_network_g')
         if path is None:
             raise InputError(f'{self.option_file} names no path.pretrain_network_g; add the checkpoint: '
                              f'{self.option_file}:CHECKPOINT')
-        return recipe, os.path.expanduser(path), options.get('param_key_g', 'params')
+        # What training starts from is not what it has made.
+        key = 'params_ema' if makes_weights and self.checkpoint else options.get('param_key_g', 'params')
+        return recipe, os.path.expanduser(path), key
 
     def load(self, scale, device):
         """Builds it.
@@ -176,11 +180,11 @@ def parse_method(text):
     if second is not None:
         raise InputError(f'--methods {text}: only an option file takes a second path, OPTION_FILE:CHECKPOINT')
     # experiments/NAME/models/net_g_latest.pth
-    path = Path(first).expanduser()
+    path = Path(first).expanduser().absolute()
     beside = path.parent.parent.glob('*.yml') if path.parent.name == 'models' else []
     newest = max(beside, key=os.path.getmtime, default=None)
     name = path.parent.parent.name if newest else path.stem
-    return Method(label or short_name(name), str(newest) if newest else None, str(path))
+    return Method(label or short_name(name), str(newest) if newest else None, first)
 
 
 def short_name(name):

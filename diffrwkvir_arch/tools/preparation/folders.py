@@ -68,7 +68,10 @@ class Target:
         """Moves the folder, now finished, to its path, in the place of what was there."""
         (self.unfinished / RECORD).write_text(json.dumps({**self.settings, 'sources': sources}), encoding='utf-8')
         if self.path.exists():
-            os.replace(self.path, self.unfinished.with_name(f'{self.path.name}.replaced'))
+            replaced = self.unfinished.with_name(f'{self.path.name}.replaced')
+            # An interrupt may have left half of an earlier one.
+            shutil.rmtree(replaced, ignore_errors=True)
+            os.replace(self.path, replaced)
         os.replace(self.unfinished, self.path)
         (self.path / JOURNAL).unlink(missing_ok=True)
         self.forget_unfinished()
@@ -87,7 +90,10 @@ class Target:
 
 def shown(path):
     """A path as the user would write it here."""
-    return os.path.relpath(path)
+    try:
+        return os.path.relpath(path)
+    except ValueError:    # on another drive of Windows
+        return str(path)
 
 
 def open_workshop(target):

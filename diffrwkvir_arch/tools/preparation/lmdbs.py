@@ -9,6 +9,8 @@ from pathlib import Path
 import lmdb
 from tqdm import tqdm
 
+from diffrwkvir_arch.errors import InputError
+
 from .pieces import COMPRESSION
 
 # Bytes between two commits, which is what an interrupt can cost.
@@ -33,12 +35,15 @@ def make_lmdb(folder, target, digest):
     sizes = [(folder / name).stat().st_size for name in names]
     # A value takes whole pages behind a header; the tree itself needs far less than a page for each.
     room = sum((size // PAGE + 2) * PAGE for size in sizes) + 2**20
-    with lmdb.open(str(unfinished), map_size=room) as environment:
-        start = environment.stat()['entries']
-        bar = tqdm(total=sum(sizes), initial=sum(sizes[:start]), desc=target.path.name, unit='B', unit_scale=True)
-        with bar:
-            while start < len(names):
-                start = copy_batch(environment, folder, names, start, bar)
+    try:
+        with lmdb.open(str(unfinished), map_size=room) as environment:
+            start = environment.stat()['entries']
+            bar = tqdm(total=sum(sizes), initial=sum(sizes[:start]), desc=target.path.name, unit='B', unit_scale=True)
+            with bar:
+                while start < len(names):
+                    start = copy_batch(environment, folder, names, start, bar)
+    except lmdb.Error as error:    # such as a full disk
+        raise InputError(f'{target.path}: {error}; the same command then goes on') from None
     write_lines(unfinished / 'meta_info.txt', [f'{line} {COMPRESSION}' for line in describe(folder)])
     target.publish(digest)
 

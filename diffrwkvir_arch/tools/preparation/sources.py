@@ -46,7 +46,10 @@ def find_sources(folders, recursive):
             stem = re.sub(r'\s', '_', '_'.join(name.parts))
             if stem in found:
                 raise InputError(f"{found[stem].path} and {path} would both become '{stem}'; rename or remove one")
-            status = path.stat()
+            try:
+                status = path.stat()
+            except OSError as error:
+                raise InputError(f'{path}: {error.strerror}') from None
             found[stem] = Source(path, stem, status.st_size, status.st_mtime_ns)
     return [found[stem] for stem in sorted(found)]
 
@@ -56,7 +59,12 @@ def images_of(folder, recursive):
     if not folder.is_dir():
         raise InputError(f'{folder} is {"not a folder" if folder.exists() else "not there"}; give folders of GT images')
     paths = []
+    visited = set()
     for place, subfolders, names in os.walk(folder, followlinks=True):
+        if os.path.realpath(place) in visited:    # a link to a folder that holds it
+            subfolders[:] = []
+            continue
+        visited.add(os.path.realpath(place))
         subfolders[:] = sorted(name for name in subfolders if recursive and not name.startswith('.'))
         paths += [Path(place, name) for name in sorted(names)
                   if name.lower().endswith(EXTENSIONS) and not name.startswith('.')]
