@@ -57,6 +57,11 @@ def test(arguments):
     run_pipeline(test_pipeline, 'test', arguments)
 
 
+def restore(arguments):
+    """Your own images through a trained network; large ones in tiles."""
+    return importlib.import_module('diffrwkvir_arch.tools.restore').main(arguments)
+
+
 def demo(arguments):
     """Trains and tests both stages on photographs that scikit-image ships, in minutes on two CPU cores."""
     return importlib.import_module('diffrwkvir_arch.tools.demo').main(arguments)
@@ -82,8 +87,8 @@ def prepare(arguments):
     return importlib.import_module('diffrwkvir_arch.tools.prepare').main(arguments)
 
 
-VERBS = {'train': train, 'test': test, 'demo': demo, 'profile': profile, 'compare': compare, 'masks': masks,
-         'prepare': prepare}
+VERBS = {'train': train, 'test': test, 'restore': restore, 'demo': demo, 'profile': profile, 'compare': compare,
+         'masks': masks, 'prepare': prepare}
 
 
 def run_pipeline(pipeline, verb, arguments):

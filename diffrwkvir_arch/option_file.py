@@ -81,6 +81,8 @@ def check_options(opt, warn):
     elif own and opt['path'].get('pretrain_network_g') is None:
         warn('path.pretrain_network_g is not given: network_g restores with the random weights that it starts with')
     check_places(opt)
+    if opt['is_train'] and not opt.get('auto_resume') and not opt['path'].get('resume_state'):
+        check_checkpoints(opt['path'])
 
 
 def fill_defaults(opt):
@@ -215,11 +217,13 @@ def check_places(opt):
             place = dataset.get(key)
             if isinstance(place, str) and not os.path.exists(os.path.expanduser(place)):
                 raise InputError(f'datasets.{phase}.{key}: {place} does not exist{missing_place_hint(key, place)}')
-    # Training would find out after it has put an earlier run away; testing fails before it writes.
-    for key, place in opt['path'].items():
-        if opt['is_train'] and key.startswith('pretrain_network_') and isinstance(place, str):
-            resumes = opt.get('auto_resume') or opt['path'].get('resume_state')
-            if not resumes and not os.path.isfile(os.path.expanduser(place)):
+
+
+def check_checkpoints(path):
+    """The checkpoints that training starts from must exist: it would find out after it has put an earlier run away."""
+    for key, place in path.items():
+        if key.startswith('pretrain_network_') and isinstance(place, str):
+            if not os.path.isfile(os.path.expanduser(place)):
                 raise InputError(f'path.{key}: {place} does not exist{missing_place_hint(key, place)}')
 
 

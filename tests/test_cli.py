@@ -244,10 +244,12 @@ def test_other_operating_system_errors_are_one_line_where_they_say_it_all(monkey
     assert 'no space left on device for x.log' in error_line((main(['test']), capfd.readouterr().err))
     fail_with(monkeypatch, KeyboardInterrupt())
     assert main(['test']) == 130 and capfd.readouterr().err == 'basicsr: interrupted\n'
+    for number, text in ((errno.EACCES, 'Permission denied'), (errno.EROFS, 'Read-only file system')):
+        fail_with(monkeypatch, OSError(number, text, 'results'))
+        assert f'results: {text}' in error_line((main(['test']), capfd.readouterr().err))
+    fail_with(monkeypatch, OSError(errno.EDQUOT, 'Disk quota exceeded', 'x.log'))
+    assert 'no space left on device for x.log' in error_line((main(['test']), capfd.readouterr().err))
     # What nobody foresaw keeps its traceback.
-    fail_with(monkeypatch, PermissionError(errno.EACCES, 'Permission denied', 'x'))
-    with pytest.raises(PermissionError):
-        main(['test'])
     fail_with(monkeypatch, RuntimeError('shape'))
     with pytest.raises(RuntimeError):
         main(['test'])

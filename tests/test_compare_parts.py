@@ -174,6 +174,19 @@ def test_a_checkpoint_in_an_experiment_is_built_from_the_option_file_beside_it(w
     assert type(method.load(SCALE, torch.device('cpu')).net).__name__ == 'EDSR'
 
 
+def test_of_what_a_training_made_the_ema_is_compared_whatever_its_start_was(world):
+    (world / 'experiments/mine/models').mkdir(parents=True)
+    weights = torch.load('one.pth')['params']
+    ema = {name: tensor + 1 for name, tensor in weights.items()}
+    torch.save({'params': weights, 'params_ema': ema}, 'experiments/mine/models/net_g_10.pth')
+    options = yaml.safe_load((world / 'one.yml').read_text()) | {'train': {'total_iter': 10}}
+    options['path'] = {'pretrain_network_g': 'start.pth', 'param_key_g': 'params'}
+    (world / 'experiments/mine/mine.yml').write_text(yaml.safe_dump(options))
+    for text in ('experiments/mine/models/net_g_10.pth', 'experiments/mine/mine.yml:experiments/mine/models/net_g_10.pth'):
+        net = methods.parse_method(text).load(SCALE, torch.device('cpu')).net
+        assert torch.equal(net.conv_first.weight, ema['conv_first.weight'])
+
+
 def test_an_unknown_checkpoint_names_the_extra_that_may_know_it(world, monkeypatch):
     monkeypatch.setitem(sys.modules, 'spandrel', None)
     monkeypatch.setattr(recognition, 'SHIPPED_OPTIONS', ())

@@ -96,9 +96,14 @@ def test_an_image_cut_short_is_refused_instead_of_half_grey(paired, image_folder
 def test_a_jpeg_cut_short_is_refused(tmp_path):
     path = tmp_path / 'x.jpg'
     cv2.imwrite(str(path), np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8))
-    path.write_bytes(path.read_bytes()[:-400])
-    with pytest.raises(InputError, match='damaged'):
-        decode_image(path.read_bytes(), str(path))
+    whole = path.read_bytes()
+    # As cameras do, a small image in the header, with an end of its own.
+    header = b'\xff\xe1' + (len(whole) + 2).to_bytes(2, 'big') + whole
+    with_thumbnail = whole[:2] + header + whole[2:]
+    assert np.array_equal(decode_image(with_thumbnail, 'x'), decode_image(whole, 'x'))
+    for content in (whole, with_thumbnail):
+        with pytest.raises(InputError, match='damaged'):
+            decode_image(content[:-400], str(path))
 
 
 def test_a_damaged_image_is_named_from_a_worker_process(paired, image_folders):
@@ -249,6 +254,26 @@ def test_lmdbs_give_what_folders_give(paired, image_folders):
         item = paired(**roots, io_backend=backend)[2]
         assert torch.equal(item['lq'], plain['lq']) and torch.equal(item['gt'], plain['gt'])
     assert item['lq_path'] == '02'
+
+
+def test_a_list_chooses_keys_of_lmdbs_too(paired, image_folders, tmp_path):
+    roots = {f'dataroot_{side}': make_lmdb(folder) for side, folder in zip(('gt', 'lq'), image_folders)}
+    names = tmp_path / 'list.txt'
+    names.write_text('03.png (32,40,3)\n01.png (32,40,3)\n')
+    assert [item['gt_path'] for item in paired(**roots, io_backend={'type': 'lmdb'}, meta_info_file=str(names)).paths] \
+        == ['03', '01']
+    names.write_text('03.png (32,40,3)\n07.png (32,40,3)\n')
+    with pytest.raises(InputError, match='meta_info_file: 1 of its 2 images, such as 07, are not in'):
+        paired(**roots, io_backend={'type': 'lmdb'}, meta_info_file=str(names))
+
+
+def test_keys_in_folders_pair_with_the_same_keys():
+    keys = ['000/01', '001/01']
+    assert pair_names(keys, keys, '{}', 'it') == ([(key, key) for key in keys], [])
+    with pytest.raises(InputError, match='GT a/01.png and b/01.png both pair with LQ 01.png'):
+        pair_names(['a/01.png', 'b/01.png'], ['01.png'], '{}', 'it')
+    # A list may name an image twice.
+    assert pair_names(['01.png', '01.png'], ['01.png'], '{}', 'it') == ([('01.png', '01.png')] * 2, [])
 
 
 def test_lmdbs_with_different_keys_are_refused(paired, image_folders):

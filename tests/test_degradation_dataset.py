@@ -135,6 +135,21 @@ def test_several_degradations_follow_each_other(degraded):
     assert not is_8_bit(jpeg, NOISE) and not is_8_bit(NOISE, jpeg, blur)
 
 
+@pytest.mark.parametrize('size', [24, 56])
+def test_blurred_patches_are_those_of_the_blurred_image(degraded, images, size):
+    blur = {'type': 'blur', 'sigma': 2, 'kernel': 'iso', 'kernel_size': 9}
+    gt = cv2.imread(str(images / '00.png'))[..., ::-1].astype(np.float32) / 255
+    blurred = apply(gt, blur)
+    for _ in range(10):
+        item = degraded(phase='train', gt_size=size, degradation=blur)[0]
+        patch = item['gt'].permute(1, 2, 0).numpy()
+        places = np.lib.stride_tricks.sliding_window_view(gt, patch.shape)[..., 0, :, :, :]
+        (top, left), = np.argwhere((places == patch).all((-3, -2, -1)))
+        same = np.abs(blurred[top:top + size, left:left + size] - item['lq'].permute(1, 2, 0).numpy()) < 1e-6
+        # An image that is hardly larger than a patch leaves too little around it.
+        assert same.all() if size == 24 else same[4:-4, 4:-4].all()
+
+
 # What repeats
 
 

@@ -15,6 +15,7 @@ from diffrwkvir_arch.archs.diffrwkvir_s1_arch import DiffRWKVIRS1
 from diffrwkvir_arch.archs.diffrwkvir_s2_arch import DiffRWKVIRS2
 from diffrwkvir_arch.data.mask_presets import DrawnMasks
 from diffrwkvir_arch.errors import InputError
+from diffrwkvir_arch.models.diffrwkvir_s1_model import DiffRWKVIRS1Model
 
 NETWORK = dict(scale=1, in_channels=4, out_channels=3, dim=16, groups=1, blocks=1, head_dim=4, prior_dim=16,
                encoder_dim=8, upsampler='direct')
@@ -230,10 +231,15 @@ def test_the_teacher_of_stage_two_sees_the_mask(root):
     assert torch.equal(seen[0][0][2], mask) and set(model.log_dict) == {'l_pix', 'l_kd'}
 
 
-@pytest.mark.parametrize('weights', [{'hole_weight': 0}, {'known_weight': -1}])
-def test_holes_must_count(root, weights):
-    with pytest.raises(InputError, match='train.hole_weight must be above 0 and train.known_weight at least 0'):
-        run_model(options(1, root, **weights))
+@pytest.mark.parametrize('weights, message', [
+    ({'hole_weight': 0}, 'train.hole_weight must be a number above 0, got 0'),
+    ({'known_weight': -1}, 'train.known_weight must be a number of at least 0, got -1'),
+    ({'clip_grad_norm': -1}, 'train.clip_grad_norm must be a number of at least 0, got -1'),
+    ({'amp': 'fp16'}, 'train.amp must be one of None, bf16, got .fp16'),
+])
+def test_holes_must_count_and_other_values_be_usable(root, weights, message):
+    with pytest.raises(InputError, match=message):
+        DiffRWKVIRS1Model.check_options({**options(1, root, **weights), 'is_train': True})
 
 
 def test_a_dataset_without_masks_is_refused_in_one_line(root, capsys):

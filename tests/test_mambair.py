@@ -248,7 +248,10 @@ def test_checkpointed_blocks_give_the_same_gradients(options):
     for use_checkpoint in (False, True):
         net = build(options, use_checkpoint=use_checkpoint).train()
         torch.manual_seed(1)
+        calls = []
+        next(iter(net.layers[0].residual_group.values()))[0].register_forward_pre_hook(lambda *_: calls.append(1))
         net(image(net, 5, 5)).square().mean().backward()
+        assert len(calls) == 1 + use_checkpoint
         gradients.append([p.grad for p in net.parameters()])
     for plain, recomputed in zip(*gradients):
         torch.testing.assert_close(plain, recomputed)

@@ -9,6 +9,7 @@ from diffrwkvir_arch.archs.diffrwkvir_s2_arch import DiffRWKVIRS2
 from diffrwkvir_arch.archs.feed_forward import ChannelAttention, build_feed_forward
 from diffrwkvir_arch.archs.mixers import StateEvolutionBlock
 from diffrwkvir_arch.archs.token_shift import OmniShift, QuadShift, UniShift
+from diffrwkvir_arch.archs.tokens import enlarge
 
 SMALL = dict(dim=16, groups=1, blocks=2, head_dim=4, prior_dim=16, encoder_dim=8, upsampler='direct')
 
@@ -180,8 +181,10 @@ def test_all_feed_forward_variants_are_of_about_one_size():
 def test_checkpointed_blocks_give_the_same_gradients():
     lq, gradients = torch.rand(1, 3, 6, 6), []
     for use_checkpoint in (False, True):
-        net = small_s2(use_checkpoint=use_checkpoint).train()
+        net, calls = small_s2(use_checkpoint=use_checkpoint).train(), []
+        net.restorer.groups[0].blocks[0].register_forward_pre_hook(lambda *_: calls.append(1))
         net(lq).square().mean().backward()
+        assert len(calls) == 1 + use_checkpoint
         gradients.append([p.grad for p in net.parameters()])
     for plain, recomputed in zip(*gradients):
         torch.testing.assert_close(plain, recomputed)
@@ -195,6 +198,25 @@ def test_bf16_autocast_stays_near_float32_and_trains():
     assert (output.float() - expected).abs().max() < 0.05
     output.float().square().mean().backward()
     assert all(torch.isfinite(p.grad).all() for p in net.parameters())
+
+
+def test_the_operator_is_handed_one_dtype_under_autocast():
+    block = StateEvolutionBlock(32).train()
+    with torch.autocast('cpu', torch.bfloat16):
+        q, k, v, *_ = block.streams(torch.rand(1, 32, 4, 4))
+    assert q.dtype == k.dtype == v.dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize('arch', [DiffRWKVIRS1, DiffRWKVIRS2])
+def test_networks_can_be_built_without_memory(arch):
+    with torch.device('meta'):
+        net = arch(scale=2, dim=16, groups=1, blocks=1, prior_dim=16, encoder_dim=8)
+    assert all(p.is_meta for p in net.parameters())
+
+
+def test_float64_networks_add_to_a_float64_image():
+    image = torch.rand(1, 3, 5, 6, dtype=torch.float64)
+    assert (enlarge(image, 2) - enlarge(image.float(), 2)).abs().max() > 1e-9
 
 
 def test_torch_compile_traces_one_graph_and_gives_what_eager_gives():

@@ -74,6 +74,10 @@ def test_files_of_two_scales_differ_in_the_scale_alone(kind, first, second):
 @pytest.mark.parametrize('scale', [2, 3, 4])
 def test_swapping_network_g_turns_our_training_into_swinirs(scale):
     ours, swinir = (load(OPTIONS / f'train_{name}_x{scale}.yml') for name in ('DiffRWKVIR_S1', 'SwinIR'))
+    # One stage trains as long as two.
+    assert swinir['train'].pop('total_iter') == 2 * ours['train'].pop('total_iter')
+    milestones = [opt['train']['scheduler'].pop('milestones') for opt in (ours, swinir)]
+    assert milestones[1] == [2 * milestone for milestone in milestones[0]]
     for key in ('datasets', 'train', 'val', 'logger', 'path', 'scale'):
         assert ours[key] == swinir[key]
 

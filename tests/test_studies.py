@@ -290,3 +290,16 @@ def test_gt_and_lq_patches_show_the_same_place_and_depend_on_seed_and_iteration_
     patches.draw(0, 1)
     assert torch.equal(patches.draw(3, 5)['lq'], batch['lq'])
     assert not torch.equal(patches.draw(3, 6)['lq'], batch['lq'])
+
+
+def test_test_sets_within_the_training_photographs_are_refused(study):
+    with pytest.raises(InputError, match='holds the test set .*photographs; give the folder of the training'):
+        study('out', '--sets', f'ours={study.folder / "photographs"}')
+
+
+@pytest.mark.parametrize('flags, message', [
+    (('--hours', '0'), '--hours must be above 0, got 0'), (('--threads', '0'), '--threads must be at least 1, got 0'),
+    (('--seeds', '0', '0'), '--seeds: one comes twice in 0 0')])
+def test_numbers_that_mean_nothing_are_refused(study, flags, message):
+    with pytest.raises(InputError, match=message):
+        study('out', *flags)

@@ -229,22 +229,36 @@ def test_the_newest_usable_state_is_taken(opt, model, tmp_path, monkeypatch):
         basicsr.train.load_resume_state.upstream(opt)
 
 
-def test_without_a_usable_state_training_starts_afresh_with_a_warning(opt, monkeypatch):
+def test_without_a_state_training_starts_afresh_with_a_warning(opt, monkeypatch):
     warnings = []
     monkeypatch.setattr(resuming, 'warn', warnings.append)
     opt['auto_resume'] = True
     assert basicsr.train.load_resume_state(opt) is None
-    assert 'no usable training state' in warnings[0]
+    assert 'no training state' in warnings[0]
+
+
+def test_states_of_which_none_can_be_used_are_not_put_away_for_a_new_run(opt, model):
+    model.save(0, 3)
+    model.save(0, 6)
+    for number in (3, 6):
+        open(network_file(opt, f'net_g_{number}.pth'), 'wb').write(b'cut')
+    opt['auto_resume'] = True
+    with pytest.raises(InputError, match=r'none can be used, the newest because: .*net_g_6\.pth is damaged'):
+        basicsr.train.load_resume_state(opt)
 
 
 def test_networks_that_are_not_saved_may_be_left_out_of_resuming(opt, model):
     model.save(0, 3)
     opt.update(auto_resume=True, network_teacher={'type': 'EDSR'})
-    assert basicsr.train.load_resume_state(copy.deepcopy(opt)) is None
-    opt['path'].update(ignore_resume_networks=['network_teacher'], pretrain_network_teacher='teacher.pth')
+    with pytest.raises(InputError, match='net_teacher_3.pth does not exist'):
+        basicsr.train.load_resume_state(copy.deepcopy(opt))
+    opt['path'].update(ignore_resume_networks=['network_teacher'], pretrain_network_teacher='teacher.pth',
+                       param_key_teacher='params_ema', param_key_g='params_ema')
     resumed = copy.deepcopy(opt)
     assert basicsr.train.load_resume_state(resumed)['iter'] == 3
     assert resumed['path']['pretrain_network_teacher'] == 'teacher.pth'
+    # Training goes on with the raw weights of what it trains, not of its teacher.
+    assert resumed['path']['param_key_teacher'] == 'params_ema' and resumed['path']['param_key_g'] == 'params'
 
 
 @pytest.mark.parametrize('content, message', [(None, 'does not exist'), (b'cut', 'is damaged'),
@@ -288,6 +302,19 @@ def test_a_state_holds_best_metrics_and_random_states_as_plain_values(model, opt
     assert 'best_metric_results' not in torch.load(os.path.join(opt['path']['training_states'], '6.state'))
 
 
+def test_best_metrics_of_a_set_without_gt_survive_too(model, opt):
+    opt['val']['metrics']['niqe'] = {'type': 'calculate_niqe', 'crop_border': 2}
+    opt['datasets']['val_2'] = {'name': 'own', 'type': 'SingleImageDataset', 'dataroot_lq': 'x'}
+    record = {'better': 'lower', 'val': 4., 'iter': 2}
+    state = {'iter': 3, 'epoch': 0, 'optimizers': [x.state_dict() for x in model.optimizers],
+             'schedulers': [x.state_dict() for x in model.schedulers],
+             'best_metric_results': {'own': {'niqe': record}, 'some': {'psnr': record}}}
+    resumed = build_model(opt)
+    resumed.resume_training(state)
+    # The other set has been measured by fewer metrics than now.
+    assert resumed.best_metric_results == {'own': {'niqe': record}}
+
+
 def test_random_states_survive_with_a_normal_number_in_store():
     np.random.normal()  # numpy draws two and keeps one
     states = get_random_states()
@@ -329,3 +356,13 @@ def test_a_resumed_run_is_the_run_that_never_stopped(options, write_options, wor
         for name, tensor in whole[key].items():
             assert torch.equal(resumed[key][name], tensor), name
     assert sorted(os.listdir('experiments')) == ['tiny', 'whole']
+
+
+def test_a_run_resumed_with_shorter_batches_still_reaches_its_end(options, write_options, workdir):
+    options['logger']['save_checkpoint_freq'] = 4
+    path = write_options(options)
+    # One iteration an epoch, then six.
+    assert main(['train', '-opt', path, '--force_yml', 'train:total_iter=8', 'datasets:train:batch_size_per_gpu=6']) == 0
+    assert main(['train', '-opt', path, '--auto_resume', '--force_yml', 'train:total_iter=12',
+                 'datasets:train:batch_size_per_gpu=1']) == 0
+    assert os.path.exists('experiments/tiny/training_states/12.state')

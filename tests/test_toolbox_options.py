@@ -1,5 +1,6 @@
 """Importing BasicSR, its registries and its option files: what upstream does wrong, and that the mend does it right."""
 import argparse
+import os
 import subprocess
 import sys
 
@@ -9,6 +10,7 @@ from basicsr.utils import options as basicsr_options
 from basicsr.utils.registry import Registry
 
 from diffrwkvir_arch import toolbox
+from diffrwkvir_arch.cli import main
 from diffrwkvir_arch.errors import InputError
 from diffrwkvir_arch.toolbox import options as toolbox_options
 from diffrwkvir_arch.toolbox.arguments import drop_local_rank
@@ -156,13 +158,13 @@ def test_forced_options_and_flags_arrive(options, write_options, monkeypatch):
 
 def test_upstream_stumbles_over_an_equals_sign_in_a_value(options, write_options, monkeypatch):
     path = write_options(options)
-    flags = ('--force_yml', 'path:pretrain_network_g=/x=y.pth')
+    flags = ('--force_yml', 'path:resume_state=/x=y.state')
     with pytest.raises(ValueError, match='too many values'):
         parse(monkeypatch, path, *flags, function=basicsr_options.parse_options.upstream)
-    assert parse(monkeypatch, path, *flags)['path']['pretrain_network_g'] == '/x=y.pth'
+    assert parse(monkeypatch, path, *flags)['path']['resume_state'] == '/x=y.state'
 
 
-def test_debug_shortens_the_run(options, write_options, monkeypatch):
+def test_debug_validates_often_under_a_name_of_its_own(options, write_options, monkeypatch):
     opt = parse(monkeypatch, write_options(options), '--debug')
     assert opt['name'] == 'debug_tiny' and opt['val']['val_freq'] == 8 and opt['logger']['print_freq'] == 1
 
@@ -267,3 +269,12 @@ def test_local_rank_is_dropped_wherever_it_stands(options, write_options, monkey
     with pytest.raises((SystemExit, argparse.ArgumentError)):
         parse(monkeypatch, path, '--local-rank=0', function=basicsr_options.parse_options.upstream)
     assert parse(monkeypatch, path, '--local-rank=0')['name'] == 'tiny'
+
+
+def test_a_run_keeps_the_options_that_it_had_and_can_be_repeated_from_them(options, write_options, workdir):
+    assert main(['train', '-opt', write_options(options), '--force_yml', 'train:total_iter=2']) == 0
+    copied = 'experiments/tiny/tiny.yml'
+    assert load_option_file(copied)['train']['total_iter'] == 2
+    # The earlier run is put away, with the file that is read.
+    assert main(['train', '-opt', copied]) == 0
+    assert load_option_file(copied)['train']['total_iter'] == 2 and len(os.listdir('experiments')) == 2

@@ -82,6 +82,23 @@ def test_without_torchrun_the_command_is_told(monkeypatch):
         dist_util._init_dist_pytorch('nccl')
 
 
+def test_slurms_variables_become_torchruns(one_rank, monkeypatch, tmp_path):
+    for name in ('RANK', 'WORLD_SIZE', 'LOCAL_RANK', 'MASTER_ADDR'):
+        monkeypatch.delenv(name)
+    with pytest.raises(InputError, match='needs to be started by srun'):
+        dist_util._init_dist_slurm('nccl')
+    (tmp_path / 'scontrol').write_text('#!/bin/sh\ntest "$*" = "show hostname node[1-2]" && echo 127.0.0.1 && echo b\n')
+    (tmp_path / 'scontrol').chmod(0o755)
+    monkeypatch.setenv('PATH', str(tmp_path), prepend=':')
+    for name, value in {'PROCID': '0', 'NTASKS': '1', 'NODELIST': 'node[1-2]', 'LOCALID': '0'}.items():
+        monkeypatch.setenv(f'SLURM_{name}', value)
+    # Set, so that they are what they were afterwards.
+    for name in ('RANK', 'WORLD_SIZE', 'LOCAL_RANK', 'MASTER_ADDR'):
+        monkeypatch.setenv(name, '')
+    dist_util._init_dist_slurm('nccl', port=0)
+    assert dist.get_backend() == 'gloo' and dist.get_world_size() == 1
+
+
 @pytest.fixture
 def one_rank(monkeypatch):
     """The environment of torchrun --nproc_per_node 1, on a machine without CUDA."""

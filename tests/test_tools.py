@@ -111,6 +111,7 @@ def test_the_demo_runs_from_end_to_end_in_a_folder_with_spaces(tmp_path, monkeyp
     root.mkdir()
     monkeypatch.chdir(root)
     demo.main(['--iterations', '10'])
+    assert (root / 'datasets/demo/train/GT.lmdb').is_dir()
     table = capsys.readouterr().out
     assert '| mean      | stage2  |' in table
     with (root / 'results/demo/metrics.csv').open(encoding='utf-8') as file:
@@ -123,6 +124,15 @@ def test_the_demo_runs_from_end_to_end_in_a_folder_with_spaces(tmp_path, monkeyp
     assert bicubic == pytest.approx([26.84, 31.48], abs=0.02)
     for name in demo.HELD_OUT:
         assert cv2.imread(str(root / f'results/demo/{name}_x4.png')) is not None
+
+
+def test_the_demo_replaces_nobodys_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / 'datasets/demo/train/GT').mkdir(parents=True)
+    (tmp_path / 'datasets/demo/train/GT/mine.png').touch()
+    with pytest.raises(InputError, match='holds files that are not of this demo'):
+        demo.main(['--iterations', '10'])
+    assert (tmp_path / 'datasets/demo/train/GT/mine.png').exists()
 
 
 def test_ctrl_c_lets_the_command_finish_what_it_saves(tmp_path, monkeypatch):

@@ -15,7 +15,7 @@ class DiffRWKVIRS1(nn.Module):
     Args:
         scale (int): 1, 2, 3 or 4.
         in_channels, out_channels (int): Channels of LQ, and of GT and output; 4 and 3 at scale 1 for inpainting, where
-            the LQ's last is the mask.
+            the mask is the fourth.
         dim (int): Channels of the restorer.
         groups, blocks (int): Residual groups, and DSE blocks in each (Section 4.1: 4 and 6).
         head_dim (int): Channels of a head of the state; divides dim.

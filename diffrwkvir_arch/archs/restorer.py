@@ -75,8 +75,8 @@ class Restorer(nn.Module):
 
     Works at LQ resolution; at scale 1 on PixelUnshuffle(4) features. The network adds to a base image, the bicubically
     enlarged LQ; at scale 1 the LQ itself, its holes filled by what surrounds them (hole_filling.py). Sizes that do not
-    fit are padded inside and cropped. For inpainting the mask is the LQ's last channel; known pixels come back as they
-    were.
+    fit are padded inside and cropped. A network that inpaints has one channel more coming in than going out, for the
+    mask; known pixels come back as they were.
 
     Args:
         scale (int): 1, 2, 3 or 4.
@@ -118,6 +118,9 @@ class Restorer(nn.Module):
         """
         if mask is not None and self.scale != 1:
             raise ValueError(f'inpainting needs scale 1, this network was built for {self.scale}')
+        if mask is None and lq.shape[1] == self.in_channels == self.out_channels + 1:
+            raise ValueError(f'this network inpaints: give it the image, {self.out_channels} channels, and the mask '
+                             'apart, not joined')
         height, width = lq.shape[-2:]
         seen = join_mask(lq, mask, self.in_channels)
         x = F.pixel_unshuffle(pad_to_multiple(standardize(seen), self.unshuffle), self.unshuffle)

@@ -49,6 +49,7 @@ class RestorationModel(Validation, SRModel):
             raise InputError('train.pixel_opt is missing, such as pixel_opt: {type: L1Loss, loss_weight: 1.0}')
 
     def init_training_settings(self):
+        RestorationModel.check_options(self.opt)
         train = self.opt['train']
         self.amp_dtype = AMP_DTYPES[train.get('amp')]
         self.max_grad_norm = float(train.get('clip_grad_norm') or 'inf')

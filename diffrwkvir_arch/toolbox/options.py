@@ -253,6 +253,7 @@ def mend_copying():
     @master_only
     def copy_opt_file(opt_file, experiments_root):
         header = f'# GENERATE TIME: {time.asctime()}\n# CMD:\n# {" ".join(sys.argv)}\n\n'
-        Path(experiments_root, os.path.basename(opt_file)).write_text(header + to_copy[opt_file], encoding='utf-8')
+        text = to_copy.get(opt_file) or Path(opt_file).read_text(encoding='utf-8-sig')
+        Path(experiments_root, os.path.basename(opt_file)).write_text(header + text, encoding='utf-8')
 
     swap(basicsr_options, 'copy_opt_file', copy_opt_file)

@@ -124,7 +124,7 @@ def measured_metrics(opt):
     metrics = (opt.get('val') or {}).get('metrics') or {}
     return {dataset['name']: {name for name, metric in metrics.items()
                               if dataset.get('dataroot_gt') is not None or not needs_gt(metric['type'])}
-            for phase, dataset in opt['datasets'].items() if phase != 'train'}
+            for phase, dataset in opt.get('datasets', {}).items() if phase != 'train'}
 
 
 def get_random_states():

@@ -96,11 +96,11 @@ def images_for(net, recipe, shape, device, dtype):
     """Noise in [0, 1], the same for every network: the LQ, and the GT where the network's forward takes one.
 
     Args:
-        shape (tuple of int): (B, C, H, W) of the LQ; grows to whole windows, as RestorationModel pads, and by the mask
-            as one more channel where the network inpaints.
+        shape (tuple of int): (B, C, H, W) of the LQ; grows to whole windows, as RestorationModel pads.
 
     Returns:
-        tuple of Tensor: The arguments of forward; the GT is (B, C, scale*H, scale*W).
+        tuple: The arguments of forward, tensors, of which the GT is (B, C, scale*H, scale*W); and as a dict those that
+        it takes by name: the mask (B, 1, H, W), whose right half is the hole, where the network inpaints.
 
     Raises:
         InputError: forward needs something else.
@@ -109,7 +109,11 @@ def images_for(net, recipe, shape, device, dtype):
     if needed[1:] not in ([], ['gt']):
         raise InputError(f'its forward needs ({", ".join(needed)}); only (LQ) and (LQ, gt) can be made up')
     sides = [-(-side // recipe.window) * recipe.window for side in shape[2:]]
-    channels = shape[1] + getattr(net, 'needs_mask', False)
-    sizes = [(shape[0], channels, *sides), (*shape[:2], *(recipe.scale * side for side in sides))][:max(len(needed), 1)]
+    sizes = [(*shape[:2], *sides), (*shape[:2], *(recipe.scale * side for side in sides))][:max(len(needed), 1)]
     generator = torch.Generator().manual_seed(0)
-    return tuple(torch.rand(size, generator=generator).to(device, dtype) for size in sizes)
+    images = tuple(torch.rand(size, generator=generator).to(device, dtype) for size in sizes)
+    if not getattr(net, 'needs_mask', False):
+        return images, {}
+    mask = torch.zeros(shape[0], 1, *sides, device=device, dtype=dtype)
+    mask[..., sides[1] // 2:] = 1
+    return images, {'mask': mask}

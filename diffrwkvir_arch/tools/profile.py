@@ -107,20 +107,20 @@ def noting_failure(network, doing):
 def prepare(network, where):
     """Builds a network and its images, counts, and measures an inference's memory."""
     net = network.recipe.build().to(where.device, where.dtype).eval()
-    network.images = images_for(net, network.recipe, where.shape, where.device, where.dtype)
+    network.images, network.masks = images_for(net, network.recipe, where.shape, where.device, where.dtype)
     network.net = net
-    network.complexity = complexity(net, network.images)
+    network.complexity = complexity(net, network.images, network.masks)
     network.inference.bytes = peak_extra_bytes(lambda: infer(network), where.device)
 
 
 def infer(network):
     with torch.no_grad():
-        return network.net(*network.images)
+        return network.net(*network.images, **network.masks)
 
 
 def train_step(network):
     """Forward and backward pass of the L1 loss to a grey image; the gradients are dropped."""
-    restored = network.net(*network.images)
+    restored = network.net(*network.images, **network.masks)
     F.l1_loss(restored, torch.full_like(restored, 0.5)).backward()
     network.net.zero_grad(set_to_none=True)
 

@@ -45,6 +45,7 @@ class Measured:
     recipe: Recipe
     net: Any = None
     images: tuple = ()
+    masks: dict = field(default_factory=dict)
     complexity: Optional[Complexity] = None
     inference: Cost = field(default_factory=Cost)
     training: Cost = field(default_factory=Cost)
@@ -116,9 +117,9 @@ def remarks(networks, where):
     for network in networks:
         label, found = network.recipe.label, network.complexity
         taken = network.images[0].shape
-        if taken[1] != where.shape[1]:
-            lines.append(f'{label} inpaints: its input is {by(taken)}, with the mask as one more channel')
-        elif taken != where.shape:
+        if network.masks:
+            lines.append(f'{label} inpaints: its input comes with a mask')
+        if taken != where.shape:
             lines.append(f'{label} takes whole windows: its input is {by(taken)}')
         lines.append(f'{label}, parameters: ' + joined(by_part(found.parameters)))
         lines.append(f'{label}, FLOPs: ' + joined(found.by_operator))

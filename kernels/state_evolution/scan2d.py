@@ -1,6 +1,4 @@
 """State evolution over images: the sum of scans along several directions (the paper's 2D scanning)."""
-import torch
-
 from .api import run_scans
 from .checks import check_inputs
 from .scan_orders import DIRECTIONS
@@ -36,7 +34,7 @@ def state_evolution_2d(q, k, v, log_decay, step_size, height, width, *, directio
     scans = len(directions)
     check_inputs(q, k, v, {'log_decay': log_decay, 'step_size': step_size}, chunk_size, scans=scans)
     for name, side in (('height', height), ('width', width)):
-        if not isinstance(side, (int, torch.SymInt)):
+        if isinstance(side, float):
             raise TypeError(f'{name} must be an integer, got {side!r}')
     if height < 1 or width < 1 or height * width != q.shape[1]:
         raise ValueError(f'height * width must be L = {q.shape[1]}, got {height} * {width}')

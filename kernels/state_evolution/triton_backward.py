@@ -26,7 +26,7 @@ def retreat(d_s, q, k, d_o_t, x_t, m_t, log_w, g, e, DOT: tl.constexpr, PARTS: t
     d_u_t = dot_exact_right(d_s, tl.trans(k), PARTS) * (e * tl.exp2(total - g))[None, :]
     z_t = dot(dot_exact_left(d_o_t, tl.trans(m_t), d_u_t, PARTS), tl.trans(x_t), nothing, DOT, PARTS)
     d_s = d_s * tl.exp2(total) + dot_exact_right(d_o_t.to(tl.float32) * tl.exp2(g)[None, :], q, PARTS)
-    return z_t, d_s - dot_exact_right(z_t * tl.exp2(g - log_w)[None, :], k, PARTS)
+    return z_t, d_s + dot_exact_right(-z_t * tl.exp2(g - log_w)[None, :], k, PARTS)
 
 
 @triton.jit(do_not_specialize=['length', 'height', 'width', 'directions', 'batch', 'heads', 'streams', 'segment',
@@ -222,7 +222,7 @@ def gradients(q, k, v, d_o, log_decay, step_size, states, d_states, scratch,
             # k_t acts twice: it predicts, whence minus d_predict, and it writes, scaled by e_t.
             d_predict = d_predict * tl.exp2(g - log_w)[:, None] + dot_exact_right(d_erase, k_c, PARTS)
             d_write = d_write * tl.exp2(chunk_total(g) - g)[:, None] + dot_exact_right(d_read_t, q_c, PARTS)
-            d_write -= dot_exact_right(d_erase_t, k_c, PARTS)
+            d_write += dot_exact_right(-d_erase_t, k_c, PARTS)
             d_k_t = tl.trans((d_write + at_once[:, None] * q_f) * e[:, None] - d_predict)
             store_tokens(d_k + (tokens * heads + head) * DK, d_k_t, pixel, exists, heads * DK, 0, DK, BK)
 
