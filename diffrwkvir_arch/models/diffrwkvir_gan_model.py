@@ -76,7 +76,7 @@ class DiffRWKVIRGANModel(DiffRWKVIRS2Model):
             super().optimize_parameters(current_iter)
         else:
             with torch.no_grad(), self.autocast():
-                self.compute_losses()
+                self.run_network()
             self.log_dict = {}
         self.net_d.requires_grad_(True)
         with self.autocast():

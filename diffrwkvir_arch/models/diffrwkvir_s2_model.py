@@ -56,13 +56,18 @@ class DiffRWKVIRS2Model(RestorationModel):
         self.load_network(stage1, path_opt['pretrain_network_s1'], True, path_opt.get('param_key_s1') or 'params_ema')
         return stage1
 
-    def compute_losses(self):
+    def run_network(self):
+        """Sets self.output; -> the network's prior and the teacher's, (B, prior_dim) each."""
         with torch.no_grad():
             masks = () if self.mask is None else (self.mask, )
             target = self.teacher(self.lq, self.gt, *masks)
         noise = self.get_bare_model(self.net_g).diffusion.diffuse(target, torch.randn_like(target))
         self.output, prior = self.net_g(self.lq, noise=noise, return_prior=True,
                                         **self.mask_arguments(composite=False))
+        return prior, target
+
+    def compute_losses(self):
+        prior, target = self.run_network()
         losses = self.image_losses()
         losses['l_kd'] = self.cri_kd(prior.float(), target.float())
         return losses

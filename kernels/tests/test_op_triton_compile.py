@@ -29,17 +29,23 @@ CEILINGS = {
     (torch.float16, 32, 64): {'walk': 108, 'adjoint_walk': 113},
     (torch.float16, 64, 1): {'walk': 149, 'walk for the maps': 118, 'adjoint_walk': 159,
                              'adjoint_walk for the maps': 151, 'compose': 123, 'gradients': 1230},
-    (torch.float32, 32, 64): {'walk': 274},
+    (torch.float32, 16, 1): {'walk': 234, 'walk for the maps': 195, 'adjoint_walk': 230,
+                             'adjoint_walk for the maps': 226, 'compose': 63, 'gradients': 485},
+    (torch.float32, 32, 1): {'walk': 274, 'walk for the maps': 228, 'adjoint_walk': 275,
+                             'adjoint_walk for the maps': 271, 'compose': 49, 'gradients': 1122},
+    (torch.float32, 64, 1): {'walk': 671, 'walk for the maps': 497, 'adjoint_walk': 625,
+                             'adjoint_walk for the maps': 616, 'compose': 123, 'gradients': 3470},
 }
 VERSION = tuple(map(int, triton.__version__.split('.')[:2]))
-# Instructions that spill registers: none by Triton 3.9, of 9000 and more the most that 3.6 and 3.7 need.
-SPILLS = {} if VERSION >= (3, 9) else {
+# Instructions that spill registers, of thousands: by Triton 3.9 none for 16-bit inputs, and the most that 3.6 and 3.7 need.
+HALF_SPILLS = {} if VERSION >= (3, 9) else {
     ('adjoint_walk for the maps', 16): 9, ('gradients', 32): 2, ('gradients', 64): 40}
+FLOAT_SPILLS = {('walk', 16): 8, ('adjoint_walk', 16): 4, ('gradients', 16): 44, ('walk', 64): 2}
 # Where a block may have 99 KiB (sm_86, sm_89), three of ours fit.
 SHARED = 32 * 1024
 MEASURED = VERSION >= (3, 6)
 
-CASES = [(number, *shape) for number in (80, 90) for shape in CEILINGS if number == 90 or shape[0] == torch.bfloat16]
+CASES = [(number, *shape) for number in (80, 90) for shape in CEILINGS if number == 90 or shape[0] != torch.float16]
 
 
 @pytest.mark.parametrize('number, dtype, dim, batch', CASES)
@@ -53,7 +59,10 @@ def test_every_kernel_compiles_without_wgmma_and_keeps_to_registers_and_instruct
         assert not kernel.uses_wgmma, name
         assert kernel.shared <= SHARED, name
         if MEASURED:
-            assert kernel.spills <= SPILLS.get((name, dim), 0), name
+            # Of float32 other versions than 3.9 were not looked at.
+            if dtype.itemsize == 2 or VERSION == (3, 9):
+                spills = HALF_SPILLS if dtype.itemsize == 2 else FLOAT_SPILLS
+                assert kernel.spills <= spills.get((name, dim), 0), name
             assert 0 < kernel.instructions <= ceilings[name], name
 
 
