@@ -96,7 +96,8 @@ def test_the_picture_frames_the_crop_where_bicubic_fails():
 @pytest.mark.parametrize('shape', [(96, 96), (17, 40), (5, 5)])
 def test_pictures_of_any_size_can_be_drawn(shape):
     gt = np.zeros((*(side // 4 * 4 for side in shape), 3), np.uint8)
-    pictures.side_by_side(gt, {'LQ (nearest)': gt[::4, ::4], 'bicubic': gt}, 4)
+    out = pictures.side_by_side(gt, {'LQ (nearest)': gt[::4, ::4], 'bicubic': gt}, 4)
+    assert out.dtype == np.uint8 and out.shape[2] == 3 and out.shape[0] > pictures.LABEL
 
 
 def test_a_failing_command_reports_its_own_error_line(tmp_path):

@@ -15,6 +15,7 @@ from diffrwkvir_arch.errors import InputError
 from .bicubic import imresize_once_rounded
 from .pairs import write_lmdb, write_pairs
 from .pictures import side_by_side
+from .preparation.pieces import write_png
 from .scores import markdown_table, mean_rows, read_image, score, write_csv
 from .stages import basicsr
 
@@ -75,7 +76,7 @@ def evaluate(test_set, restored, out):
         panels = {'LQ (nearest)': lq}
         for method, label in (('bicubic', 'bicubic'), ('stage2', 'DiffRWKVIR-tiny')):
             panels[f'{label} {scores[method]["psnr_y"]:.2f} dB'] = images[method]
-        cv2.imwrite(str(out / f'{name}_x{SCALE}.png'), side_by_side(gt, panels, SCALE))
+        write_png(out / f'{name}_x{SCALE}.png', side_by_side(gt, panels, SCALE))
     return rows
 
 

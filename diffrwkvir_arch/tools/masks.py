@@ -7,7 +7,6 @@ as long as numpy's generators do.
 import argparse
 from pathlib import Path
 
-import cv2
 import numpy as np
 from basicsr.utils import tensor2img
 from tqdm import tqdm
@@ -17,6 +16,7 @@ from diffrwkvir_arch.data.mask_presets import PRESETS
 from diffrwkvir_arch.errors import InputError
 
 from .pictures import LABEL, MARGIN, panel
+from .preparation.pieces import write_png
 from .scores import write_csv
 
 PREVIEWS, COLUMNS, PANEL = 24, 6, 160
@@ -50,8 +50,7 @@ def write_masks(dataset, folder):
         path = folder / f'{dataset.stem(item["lq_path"])}.png'
         if path.exists():
             raise InputError(f'{item["lq_path"]}: another image has the stem {path.stem} too; masks go by stems')
-        if not cv2.imwrite(str(path), (hole * 255).astype(np.uint8)):
-            raise InputError(f'cannot write {path}')
+        write_png(path, (hole * 255).astype(np.uint8))
         written.append((path.name, *hole.shape, float(hole.mean())))
     return written
 
@@ -87,7 +86,7 @@ def main(arguments=None):
     settings = {'preset': ' '.join(args.preset), 'seed': args.seed, 'size': args.size, 'max_area': args.max_area}
     write_csv([{'mask': name, **settings, 'width': width, 'height': height, 'area': area}
                for name, height, width, area in written], args.out / 'manifest.csv')
-    cv2.imwrite(str(args.out / 'preview.png'), preview(dataset, written))
+    write_png(args.out / 'preview.png', preview(dataset, written))
     areas = [area for *_, area in written]
     print(f'{len(written)} masks of {settings["preset"]}, seed {args.seed}: area {np.mean(areas):.1%} at the mean, '
           f'{min(areas):.1%} to {max(areas):.1%}\n{args.out / "masks"}: an option file reads it as dataroot_mask')

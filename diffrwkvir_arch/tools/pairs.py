@@ -4,11 +4,11 @@ import io
 import shutil
 from pathlib import Path
 
-import cv2
 from basicsr.utils.lmdb_util import make_lmdb_from_imgs
 from tqdm import tqdm
 
 from .bicubic import imresize_once_rounded
+from .preparation.pieces import write_png
 
 
 def sub_images(image, size, step):
@@ -41,8 +41,8 @@ def write_pairs(images, folder, scale, crop=None):
             pieces = [(f'{name}_s{i:03d}', *pair) for i, pair in enumerate(zip(
                 sub_images(gt, size, step), sub_images(lq, size // scale, step // scale)), start=1)]
         for stem, gt_piece, lq_piece in pieces:
-            cv2.imwrite(str(folder / 'GT' / f'{stem}.png'), gt_piece)
-            cv2.imwrite(str(folder / 'LQ' / f'{stem}.png'), lq_piece)
+            write_png(folder / 'GT' / f'{stem}.png', gt_piece)
+            write_png(folder / 'LQ' / f'{stem}.png', lq_piece)
 
 
 def write_lmdb(folder):
