@@ -182,7 +182,8 @@ def test_of_what_a_training_made_the_ema_is_compared_whatever_its_start_was(worl
     options = yaml.safe_load((world / 'one.yml').read_text()) | {'train': {'total_iter': 10}}
     options['path'] = {'pretrain_network_g': 'start.pth', 'param_key_g': 'params'}
     (world / 'experiments/mine/mine.yml').write_text(yaml.safe_dump(options))
-    for text in ('experiments/mine/models/net_g_10.pth', 'experiments/mine/mine.yml:experiments/mine/models/net_g_10.pth'):
+    weights = 'experiments/mine/models/net_g_10.pth'
+    for text in (weights, f'experiments/mine/mine.yml:{weights}'):
         net = methods.parse_method(text).load(SCALE, torch.device('cpu')).net
         assert torch.equal(net.conv_first.weight, ema['conv_first.weight'])
 

@@ -362,7 +362,8 @@ def test_a_run_resumed_with_shorter_batches_still_reaches_its_end(options, write
     options['logger']['save_checkpoint_freq'] = 4
     path = write_options(options)
     # One iteration an epoch, then six.
-    assert main(['train', '-opt', path, '--force_yml', 'train:total_iter=8', 'datasets:train:batch_size_per_gpu=6']) == 0
+    assert main(['train', '-opt', path, '--force_yml', 'train:total_iter=8',
+                 'datasets:train:batch_size_per_gpu=6']) == 0
     assert main(['train', '-opt', path, '--auto_resume', '--force_yml', 'train:total_iter=12',
                  'datasets:train:batch_size_per_gpu=1']) == 0
     assert os.path.exists('experiments/tiny/training_states/12.state')

@@ -114,7 +114,8 @@ def refuse_leak(data, sets):
         _, what = split_label(text, '--sets')
         gt = Path(split_pair(what)[0]).expanduser().resolve()
         if data.resolve() in (gt, *gt.parents):
-            raise InputError(f'--data: {data} holds the test set {gt}; give the folder of the training photographs alone')
+            raise InputError(f'--data: {data} holds the test set {gt}; give the folder of the training photographs '
+                             'alone')
 
 
 def complain(main):

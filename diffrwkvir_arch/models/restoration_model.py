@@ -42,7 +42,8 @@ class RestorationModel(Validation, SRModel):
             value = train.get(key)
             if value is None:
                 continue
-            if isinstance(value, bool) or not isinstance(value, (int, float)) or value < 0 or not (value or allows_zero):
+            is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+            if not is_number or value < 0 or not (value or allows_zero):
                 raise InputError(f'train.{key} must be a number {"of at least" if allows_zero else "above"} 0, got '
                                  f'{value!r}')
         if not train.get('pixel_opt') and not train.get('perceptual_opt'):

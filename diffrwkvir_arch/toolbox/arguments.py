@@ -16,7 +16,8 @@ def option_arguments(prog=None, description=None, epilog=None):
     parser.add_argument(
         '--auto_resume', action='store_true', help='go on from the newest usable training state of this experiment')
     parser.add_argument(
-        '--debug', action='store_true', help='trial run as experiment debug_NAME: validates and saves every 8 iterations, shows tracebacks')
+        '--debug', action='store_true',
+        help='trial run as experiment debug_NAME: validates and saves every 8 iterations, shows tracebacks')
     parser.add_argument(
         '--force_yml',
         nargs='+',

@@ -37,7 +37,8 @@ CEILINGS = {
                              'adjoint_walk for the maps': 616, 'compose': 123, 'gradients': 3470},
 }
 VERSION = tuple(map(int, triton.__version__.split('.')[:2]))
-# Instructions that spill registers, of thousands: by Triton 3.9 none for 16-bit inputs, and the most that 3.6 and 3.7 need.
+# Instructions that spill registers, of thousands: by Triton 3.9 none for 16-bit inputs, and the most that 3.6 and 3.7
+# need.
 HALF_SPILLS = {} if VERSION >= (3, 9) else {
     ('adjoint_walk for the maps', 16): 9, ('gradients', 32): 2, ('gradients', 64): 40}
 FLOAT_SPILLS = {('walk', 16): 8, ('adjoint_walk', 16): 4, ('gradients', 16): 44, ('walk', 64): 2}
