@@ -9,7 +9,7 @@ import re
 
 from diffrwkvir_arch.errors import InputError, did_you_mean
 from diffrwkvir_arch.option_sections import (as_count, check_metric, check_network, check_training, declared, is_own,
-                                             look_up, quoted_words, registries, require, unknown_option)
+                                             look_up, quoted_words, registries, require, resumes, unknown_option)
 
 KNOWN = {
     '': {
@@ -31,6 +31,8 @@ KNOWN = {
         'phase'
     },
 }
+# How the options of path begin that each network has.
+OF_A_NETWORK = '^(pretrain_network|param_key|strict_load)_'
 # What a model's own options belong to.
 SECTIONS = ('', 'path', 'train', 'val', 'logger', 'logger.wandb', 'dist_params')
 # Options of models that may not be installed here, by section: a file made for them runs, and is told.
@@ -81,7 +83,7 @@ def check_options(opt, warn):
     elif own and opt['path'].get('pretrain_network_g') is None:
         warn('path.pretrain_network_g is not given: network_g restores with the random weights that it starts with')
     check_places(opt)
-    if opt['is_train'] and not opt.get('auto_resume') and not opt['path'].get('resume_state'):
+    if opt['is_train'] and not resumes(opt):
         check_checkpoints(opt['path'])
 
 
@@ -121,8 +123,8 @@ def check_section(opt, path, model, warn):
         # A third party's model may put a network's name together.
         if path == '' and key.startswith('network_') and not is_own(model):
             continue
-        if path == 'path' and re.match('(pretrain_network|param_key|strict_load)_', key):
-            network = re.sub('^(pretrain_network|param_key|strict_load)', 'network', key)
+        if path == 'path' and re.match(OF_A_NETWORK, key):
+            network = re.sub(OF_A_NETWORK, 'network_', key)
             if network in opt or key in known | quoted_words(model):
                 continue
             raise unknown_option(f'path.{key}', known, f': the option file has no {network}')
@@ -150,7 +152,7 @@ def check_section(opt, path, model, warn):
 
 def home_of(key, model):
     """The section that a model reads an option in, or None for options that no section is known to have."""
-    if re.match('(pretrain_network|param_key|strict_load)_', key):
+    if re.match(OF_A_NETWORK, key):
         return 'path'
     sections = [section for section in SECTIONS if key in KNOWN[section] | declared(model, section)]
     return sections[0] if sections else None
@@ -251,8 +253,9 @@ def fill_backend(path, dataset):
     if not isinstance(backend, dict):
         raise InputError(f'{path}.io_backend must be a section such as {{type: disk}}, got {backend!r}')
     roots = [dataset[key] for key in ('dataroot_gt', 'dataroot_lq') if isinstance(dataset.get(key), str)]
-    are_lmdb = roots and all(root.rstrip('/').endswith('.lmdb') for root in roots)
-    backend.setdefault('type', 'lmdb' if are_lmdb else 'disk')
+    # Imported late: the datasets need BasicSR mended.
+    from diffrwkvir_arch.data.pairing import is_lmdb
+    backend.setdefault('type', 'lmdb' if roots and all(map(is_lmdb, roots)) else 'disk')
     if backend['type'] not in ('disk', 'lmdb', 'memcached'):
         raise InputError(f"{path}.io_backend.type must be disk, lmdb or memcached, got {backend['type']!r}")
 

@@ -74,6 +74,11 @@ def require(section, path, keys):
         raise InputError(f'missing option{"s" * (len(missing) > 1)}: {", ".join(missing)}')
 
 
+def resumes(opt):
+    """Whether training goes on from a state, which brings the networks along."""
+    return bool(opt.get('auto_resume') or opt['path'].get('resume_state'))
+
+
 def as_count(section, path, key, minimum=1):
     """Turns a whole number written as 5e3 into an int, and refuses anything else."""
     value = section[key]

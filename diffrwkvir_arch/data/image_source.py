@@ -8,7 +8,7 @@ from torch.utils.data import Dataset
 from torchvision.transforms.functional import normalize
 
 from diffrwkvir_arch.data.image_file import decode_image, has_alpha
-from diffrwkvir_arch.data.pairing import list_images, list_keys, listed_names
+from diffrwkvir_arch.data.pairing import is_lmdb, list_images, list_keys, listed_names
 from diffrwkvir_arch.errors import InputError
 
 
@@ -32,7 +32,7 @@ class ImageSource(Dataset):
                 raise InputError(f'{self.option(f"dataroot_{side}")}: {root} is not a folder')
             self.roots[side] = root
         backend = dict(opt.get('io_backend') or {})
-        are_lmdb = [root.rstrip('/').endswith('.lmdb') for root in self.roots.values()]
+        are_lmdb = [is_lmdb(root) for root in self.roots.values()]
         self.backend_type = backend.pop('type', 'lmdb' if all(are_lmdb) else 'disk')
         self.is_lmdb = self.backend_type == 'lmdb'
         if self.is_lmdb and not all(are_lmdb):
@@ -51,15 +51,14 @@ class ImageSource(Dataset):
 
     def list_names(self, side):
         """The images of one side: what meta_info_file lists, or all of a folder or LMDB, sorted; keys of an LMDB."""
-        listed = None
-        if self.opt.get('meta_info_file'):
-            listed = listed_names(self.opt['meta_info_file'], self.option('meta_info_file'))
+        list_all = list_keys if self.is_lmdb else list_images
+        if not self.opt.get('meta_info_file'):
+            return list_all(self.roots[side], self.option(f'dataroot_{side}'))
+        listed = listed_names(self.opt['meta_info_file'], self.option('meta_info_file'))
         if not self.is_lmdb:
-            return listed or list_images(self.roots[side], self.option(f'dataroot_{side}'))
-        keys = list_keys(self.roots[side], self.option(f'dataroot_{side}'))
-        if listed is None:
-            return keys
-        chosen, known = [os.path.splitext(name)[0].lstrip('/') for name in listed], set(keys)
+            return listed
+        chosen = [os.path.splitext(name)[0].lstrip('/') for name in listed]
+        known = set(list_keys(self.roots[side], self.option(f'dataroot_{side}')))
         absent = [name for name in chosen if name not in known]
         if absent:
             raise InputError(f'{self.option("meta_info_file")}: {len(absent)} of its {len(chosen)} images, such as '

@@ -21,6 +21,11 @@ def list_images(folder, option):
     return names
 
 
+def is_lmdb(root):
+    """Whether a path names an LMDB, a folder NAME.lmdb."""
+    return root.rstrip('/').endswith('.lmdb')
+
+
 def list_keys(folder, option):
     """The keys of an LMDB, sorted, from the meta_info.txt that BasicSR's tools write beside it."""
     lines = read_lines(os.path.join(folder, 'meta_info.txt'), option)

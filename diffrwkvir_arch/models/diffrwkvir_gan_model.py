@@ -5,7 +5,7 @@ from basicsr.losses import build_loss
 from basicsr.utils.registry import LOSS_REGISTRY, MODEL_REGISTRY
 
 from diffrwkvir_arch.errors import InputError
-from diffrwkvir_arch.option_sections import as_count, require
+from diffrwkvir_arch.option_sections import as_count, require, resumes
 
 from .diffrwkvir_s2_model import DiffRWKVIRS2Model, require_checkpoint
 
@@ -30,8 +30,7 @@ class DiffRWKVIRGANModel(DiffRWKVIRS2Model):
         DiffRWKVIRS2Model.check_options(opt)
         if not opt['is_train']:
             return
-        # Resuming takes the network from the training state.
-        if not opt.get('auto_resume') and not opt['path'].get('resume_state'):
+        if not resumes(opt):
             require_checkpoint(opt, 'pretrain_network_g', 'stage 2')
         require(opt, '', ['network_d'])
         require(opt['train'], 'train', ['gan_opt', 'optim_d'])

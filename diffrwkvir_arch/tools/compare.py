@@ -17,6 +17,7 @@ from .comparison.plots import write_plots
 from .comparison.report import failure_lines, write_tables
 from .comparison.scoring import applicable, choose_metrics, split_by_set, usable_metrics
 from .comparison.sheets import write_sheet
+from .comparison.tiling import checked_overlap
 from .profile import find_device
 
 NOTES = """methods:
@@ -75,15 +76,14 @@ def argument_parser():
 
 
 def check(args):
-    """Refuses numbers that cannot work."""
-    for name in ('scale', 'tile', 'repeats', 'crops'):
+    """Refuses numbers that cannot work; fills in the overlap of tiles."""
+    for name in ('scale', 'repeats', 'crops'):
         value = getattr(args, name)
         if value is not None and value < 1:
             raise InputError(f'--{name} must be at least 1, got {value}')
     if args.input and (args.input[0] != 3 or min(args.input) < 1):
         raise InputError(f'--input needs 3 H W, as LQs are RGB; got {" ".join(map(str, args.input))}')
-    if args.overlap is not None and not (args.tile and 0 <= args.overlap < args.tile):
-        raise InputError(f'--overlap must be at least 0 and less than --tile, got {args.overlap} and {args.tile}')
+    args.overlap = checked_overlap(args.tile, args.overlap)
     if args.masks and args.scale not in (None, 1):
         raise InputError(f'--masks: holes are filled at scale 1, --scale is {args.scale}')
     if Path(args.output).exists() and not Path(args.output).is_dir():
@@ -146,9 +146,8 @@ def main(arguments=None):
     out.mkdir(parents=True, exist_ok=True)
     (out / 'failures.log').unlink(missing_ok=True)
     input_size = tuple(args.input[1:]) if args.input else first_lq_size(sets, args.tile)
-    overlap = min(16, (args.tile or 0) // 2) if args.overlap is None else args.overlap
     by_image, by_set = split_by_set(metrics)
-    settings = Settings(scale, device, by_image, out, input_size, args.tile, overlap, args.repeats,
+    settings = Settings(scale, device, by_image, out, input_size, args.tile, args.overlap, args.repeats,
                         args.save_images or bool(by_set), by_set)
 
     with tqdm(total=len(methods) * sum(map(len, sets)), unit='image') as bar:

@@ -9,13 +9,15 @@ import torch
 from tqdm import tqdm
 
 from diffrwkvir_arch.data.image_file import decode_image
+from diffrwkvir_arch.data.inpainting_dataset import FILL
 from diffrwkvir_arch.data.mask_folder import MaskFolder
 from diffrwkvir_arch.data.pairing import list_images
 from diffrwkvir_arch.errors import InputError
 
-from .comparison.methods import parse_method
-from .comparison.names import as_file_name
 from .compare import scale_of_option_files
+from .comparison.methods import finished, parse_method
+from .comparison.names import as_file_name
+from .comparison.tiling import checked_overlap
 from .preparation.pieces import write_png
 from .profile import find_device
 
@@ -54,13 +56,10 @@ def argument_parser():
 
 
 def check(args):
-    """Refuses numbers and folders that cannot work."""
-    for name in ('scale', 'tile'):
-        value = getattr(args, name)
-        if value is not None and value < 1:
-            raise InputError(f'--{name} must be at least 1, got {value}')
-    if args.overlap is not None and not (args.tile and 0 <= args.overlap < args.tile):
-        raise InputError(f'--overlap must be at least 0 and less than --tile, got {args.overlap} and {args.tile}')
+    """Refuses numbers and folders that cannot work; fills in the overlap of tiles."""
+    if args.scale is not None and args.scale < 1:
+        raise InputError(f'--scale must be at least 1, got {args.scale}')
+    args.overlap = checked_overlap(args.tile, args.overlap)
     if args.output.exists() and not args.output.is_dir():
         raise InputError(f'-o: {args.output} is a file; give a folder')
 
@@ -124,15 +123,14 @@ def restore(picture, restorer, mask, tile, overlap, device):
         tile, overlap (int | None): See Network.restore.
     """
     lq = picture.to_batch(device)
-    if mask is None:
-        return picture.like_this(restorer.restore(lq, tile=tile, overlap=overlap))
-    if mask.shape != lq.shape[-2:]:
-        raise InputError(f'its mask is {mask.shape[1]}x{mask.shape[0]}, the image {lq.shape[-1]}x{lq.shape[-2]}')
-    mask = torch.from_numpy(mask)[None, None].to(device)
-    hole = mask > 0.5
-    # What the hole of a damaged image holds is not to be seen.
-    restored = restorer.restore(lq.masked_fill(hole, 0.5), mask=mask, tile=tile, overlap=overlap)
-    return picture.like_this(torch.where(hole, restored.to(lq), lq))
+    if mask is not None:
+        if mask.shape != lq.shape[-2:]:
+            raise InputError(f'its mask is {mask.shape[1]}x{mask.shape[0]}, the image {lq.shape[-1]}x{lq.shape[-2]}')
+        mask = torch.from_numpy(mask)[None, None].to(device)
+        # What the hole of a damaged image holds is not to be seen.
+        lq = lq.masked_fill(mask > 0.5, FILL)
+    restored = restorer.restore(lq, mask=mask, tile=tile, overlap=overlap)
+    return picture.like_this(finished(restored, lq, mask))
 
 
 def masks_of(folder, images):
@@ -174,13 +172,13 @@ def main(arguments=None):
             raise InputError(f'--masks is missing: {args.method} fills holes')
         if args.masks and not restorer.needs_mask:
             raise InputError(f'--masks: {args.method} takes no masks')
-        overlap = min(16, (args.tile or 0) // 2) if args.overlap is None else args.overlap
         args.output.mkdir(parents=True, exist_ok=True)
         try:
             for stem in tqdm(todo, desc='images', unit='image'):
                 try:
                     with torch.no_grad():
-                        result = restore(Picture(images[stem]), restorer, mask_of(stem), args.tile, overlap, device)
+                        result = restore(Picture(images[stem]), restorer, mask_of(stem), args.tile, args.overlap,
+                                         device)
                 except InputError as error:
                     failures.append(f'{images[stem]}: {error}' if str(images[stem]) not in str(error) else str(error))
                 except RuntimeError as error:

@@ -35,6 +35,7 @@ CEILINGS = {
                              'adjoint_walk for the maps': 271, 'compose': 49, 'gradients': 1122},
     (torch.float32, 64, 1): {'walk': 671, 'walk for the maps': 497, 'adjoint_walk': 625,
                              'adjoint_walk for the maps': 616, 'compose': 123, 'gradients': 3470},
+    (torch.float32, 32, 64): {'walk': 274},
 }
 VERSION = tuple(map(int, triton.__version__.split('.')[:2]))
 # Instructions that spill registers, of thousands: by Triton 3.9 none for 16-bit inputs, and the most that 3.6 and 3.7

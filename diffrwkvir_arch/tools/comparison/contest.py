@@ -16,6 +16,7 @@ from diffrwkvir_arch.errors import InputError
 from ..call_cost import device_name, milliseconds
 from .image_sets import digest
 from .journal import key_of
+from .methods import finished
 from .scoring import score
 from .set_scoring import score_set
 
@@ -151,10 +152,7 @@ class Contestant:
                 times.append(milliseconds(call, settings.device))
         peak = (torch.cuda.max_memory_allocated(settings.device) - self.held_before) / 1e6 if self.on_gpu else None
         restored, = outputs
-        if not torch.isfinite(restored).all():
-            raise InputError('its output holds nan or infinity')
-        # Whatever a method does outside the hole, known pixels are known.
-        restored = tensor2img(restored if mask is None else torch.where(mask > 0.5, restored, lq))
+        restored = tensor2img(finished(restored, lq, mask))
         return restored, {'ms': statistics.median(times), 'peak_mb': peak, 'restored': digest(restored)}
 
 

@@ -12,7 +12,7 @@ import torch
 import yaml
 from basicsr.utils import img2tensor, tensor2img
 
-from diffrwkvir_arch.data.pairing import fitting_template, list_images
+from diffrwkvir_arch.data.pairing import fitting_template, is_lmdb, list_images
 from diffrwkvir_arch.errors import InputError
 from diffrwkvir_arch.option_file import check_dataset, check_places
 from diffrwkvir_arch.option_sections import look_up, require
@@ -182,7 +182,7 @@ def folder_name(folder):
 
 def template(gt, lq):
     """The filename_tmpl that pairs two folders; '{}' where none does, which the dataset then explains."""
-    if gt.endswith('.lmdb'):
+    if is_lmdb(gt):
         return '{}'
     return fitting_template(list_images(gt, '--sets'), list_images(lq, '--sets')) or '{}'
 

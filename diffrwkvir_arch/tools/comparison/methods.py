@@ -95,6 +95,20 @@ class Network:
         return {'parameters': within(found.parameters), 'flops': within(found.flops), 'uncounted': [*found.uncounted]}
 
 
+def finished(restored, lq, mask):
+    """What a method made of an LQ, as users get it: whatever it does outside the hole, known pixels are the LQ's.
+
+    Args:
+        restored (Tensor): (1, 3, scale*h, scale*w); lq (Tensor): (1, 3, h, w); mask (Tensor | None): (1, 1, h, w).
+
+    Raises:
+        InputError: It holds numbers that are not finite.
+    """
+    if not torch.isfinite(restored).all():
+        raise InputError('its output holds nan or infinity')
+    return restored if mask is None else torch.where(mask > 0.5, restored, lq)
+
+
 @dataclass
 class Method:
     """A method as the command names it; nothing is read before `identity` or `load`.

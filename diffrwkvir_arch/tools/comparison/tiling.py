@@ -1,6 +1,23 @@
 """Large images tile by tile: overlapping tiles are blended with weights that fall off towards their borders."""
 import torch
 
+from diffrwkvir_arch.errors import InputError
+
+
+def checked_overlap(tile, overlap):
+    """The overlap of tiles that --tile and --overlap ask for, either of them None where it is not given.
+
+    Raises:
+        InputError: They cannot work.
+    """
+    if tile is not None and tile < 1:
+        raise InputError(f'--tile must be at least 1, got {tile}')
+    if overlap is None:
+        return min(16, (tile or 0) // 2)
+    if not (tile and 0 <= overlap < tile):
+        raise InputError(f'--overlap must be at least 0 and less than --tile, got {overlap} and {tile}')
+    return overlap
+
 
 def restore_tiled(restore, lq, scale, tile, overlap):
     """Restores tiles of an image and blends them.
