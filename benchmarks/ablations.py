@@ -69,14 +69,14 @@ def ablation_rows(outcome, budget):
         row = {'variant': name, **cost_cells(outcome.costs[name], runs)}
         set_names = set_means(runs[0])
         for set_name in set_names:
-            scores = {method: {seed: mean[set_name] for seed, mean in means[method].items()}
-                      for method in (name, DEFAULT) if method in means}
-            psnr = {method: {seed: row['psnr_y'] for seed, row in by_seed.items()}
-                    for method, by_seed in scores.items()}
-            row[f'{set_name} PSNR'] = with_range([*psnr[name].values()], 2)
+            def by_seed(method, metric):
+                return {seed: mean[set_name][metric] for seed, mean in means.get(method, {}).items()}
+
+            psnr = by_seed(name, 'psnr_y')
+            row[f'{set_name} PSNR'] = with_range(psnr.values(), 2)
             row['to the default' if len(set_names) == 1 else f'{set_name} to the default'] = (
-                difference(psnr[name], psnr[DEFAULT]) if DEFAULT in psnr and name != DEFAULT else '')
-            row[f'{set_name} SSIM'] = with_range([score['ssim_y'] for score in scores[name].values()], 4)
+                '' if name == DEFAULT else difference(psnr, by_seed(DEFAULT, 'psnr_y')))
+            row[f'{set_name} SSIM'] = with_range(by_seed(name, 'ssim_y').values(), 4)
         rows.append(row)
     return rows
 

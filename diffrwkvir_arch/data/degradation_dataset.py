@@ -50,7 +50,7 @@ class DegradationDataset(ImageList):
         self.degradations = build_degradations(self.option('degradation'), opt['degradation'])
         self.seed = opt.get('seed') or 0
         # How far beyond a patch its degradations look.
-        self.reach = sum(getattr(degradation, 'reach', 0) for degradation in self.degradations)
+        self.reach = sum(degradation.reach for degradation in self.degradations)
 
     @classmethod
     def check_options(cls, path, opt):

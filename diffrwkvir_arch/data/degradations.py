@@ -27,6 +27,8 @@ class GaussianNoise:
         sigma (float | list): Standard deviation on the scale of 0 to 255; of a pair, any value between them.
     """
 
+    reach = 0    # how far a pixel's value depends on others
+
     def __init__(self, option, sigma):
         self.sigma = as_range(f'{option}.sigma', sigma, 0, 255)
 
@@ -75,6 +77,8 @@ class Jpeg:
     Args:
         quality (int | list): 1 to 100; of a pair, any whole number from the one to the other.
     """
+
+    reach = 0    # beyond its block of 8x8
 
     def __init__(self, option, quality):
         self.quality = as_range(f'{option}.quality', quality, 1, 100, whole=True)

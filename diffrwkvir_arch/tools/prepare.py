@@ -115,7 +115,8 @@ def make_dataset(args, recipe):
     out = Path(os.path.abspath(os.path.expanduser(args.output)))
     paths = folder_paths(out, recipe, sorted(set(args.scales)), args.test)
     folders = [Target(path, recipe.settings(scale)) for scale, path in paths.items()]
-    lmdbs = [Target(Path(f'{folder.path}.lmdb'), folder.settings) for folder in folders if args.lmdb]
+    beside = [Target(Path(f'{folder.path}.lmdb'), folder.settings) for folder in folders]
+    lmdbs = beside if args.lmdb else []
     refuse_overlap(args.folders, folders, args.recursive)
     sources = find_sources(args.folders, args.recursive)
     digest = digest_of(sources)
@@ -125,10 +126,10 @@ def make_dataset(args, recipe):
     remarks = {}
     if new := [target for target in folders if target in missing]:
         remarks = make_folders(new, sources, digest, recipe, args.workers)
-    for folder in new:
-        # An LMDB that was interrupted may be of other images.
-        Target(Path(f'{folder.path}.lmdb'), folder.settings).forget_unfinished()
-    for folder, target in zip(folders, lmdbs):
+    for folder, target in zip(folders, beside):
+        if folder in new:
+            # Interrupted, it may be of other images.
+            target.forget_unfinished()
         if target in missing:
             make_lmdb(folder.path, target, digest)
     gt = folders[0]

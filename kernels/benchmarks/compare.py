@@ -102,13 +102,12 @@ class Comparison:
             truth = results_and_gradients(BODIES['recurrent'], exact, do.double(), case.size)
             for name in [name for name in self.names if BODIES[name].is_state_evolution]:
                 body, where = BODIES[name], f'{case}, errors'
-                values = self.attempt(name, where, partial(results_and_gradients, body, inputs, do, case.size))
-                if values is None:
-                    # Its backward pass alone may be what does not run.
-                    o = self.attempt(name, where, forward(body, inputs, None, case.size))
-                    values = [] if o is None else [o]
-                if values:
-                    errors[f'{case}, {kind}', name] = [relative_error(x, y) for x, y in zip(values, truth)]
+                o = self.attempt(name, where, forward(body, inputs, None, case.size))
+                if o is None:
+                    continue
+                # Where its backward pass does not run, the error of o remains.
+                values = self.attempt(name, where, partial(results_and_gradients, body, inputs, do, case.size)) or [o]
+                errors[f'{case}, {kind}', name] = [relative_error(x, y) for x, y in zip(values, truth)]
         return errors
 
 
