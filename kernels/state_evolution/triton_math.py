@@ -143,21 +143,16 @@ def dot(x, y, acc, DOT: tl.constexpr, PARTS: tl.constexpr):
 
 
 @triton.jit
-def merged(x, x_t, between_t, DOT: tl.constexpr):
+def merged(x, x_t, between_t):
     """X - X B X of block inverses X, from the transposed of X and of -B: used so, no value leaves its thread."""
-    if DOT == tl.float32:
-        b_x = tl.dot(x, tl.trans(between_t), input_precision='tf32x3')
-        return tl.dot(b_x, tl.trans(x_t), x, input_precision='tf32x3')
     # Casts follow transposition: the compiler passes transposed 16-bit tensors through shared memory.
     b_x = tl.dot(x.to(tl.float16), tl.trans(between_t).to(tl.float16))
     return tl.dot(b_x.to(tl.float16), tl.trans(x_t).to(tl.float16), x)
 
 
 @triton.jit
-def refined(x, x_t, a_t, DOT: tl.constexpr):
+def refined(x, x_t, a_t):
     """X + (I - X (I + A)) X: the error of the float16 products, squared."""
-    if DOT == tl.float32:
-        return x
     half = x.to(tl.float16)
     row, column = tl.arange(0, CHUNK)[:, None], tl.arange(0, CHUNK)[None, :]
     residual = tl.where(row == column, 1., 0.) - half.to(tl.float32)
@@ -179,10 +174,16 @@ def unit_inverse(a, a_t, DOT: tl.constexpr):
     for level in tl.static_range(1, 4):
         # Blocks of 2 ** level: A between the halves of a pair.
         between = ((row ^ column) >> level) == 1
-        x_next = merged(x, x_t, tl.where(between, -a_t, 0.), DOT)
-        x_t = merged(x_t, x, tl.where(between, -a, 0.), DOT)
-        x = x_next
-    return refined(x, x_t, a_t, DOT), refined(x_t, x, a, DOT)
+        if DOT == tl.float32:    # Its operands leave their threads in any case.
+            x_b = tl.dot(x, tl.where(between, -a, 0.), input_precision='tf32x3')
+            x = tl.dot(x_b, x, x, input_precision='tf32x3')
+        else:
+            x_next = merged(x, x_t, tl.where(between, -a_t, 0.))
+            x_t = merged(x_t, x, tl.where(between, -a, 0.))
+            x = x_next
+    if DOT == tl.float32:
+        return x, tl.trans(x)
+    return refined(x, x_t, a_t), refined(x_t, x, a)
 
 
 @triton.jit

@@ -29,20 +29,20 @@ CEILINGS = {
     (torch.float16, 32, 64): {'walk': 108, 'adjoint_walk': 113},
     (torch.float16, 64, 1): {'walk': 149, 'walk for the maps': 118, 'adjoint_walk': 159,
                              'adjoint_walk for the maps': 151, 'compose': 123, 'gradients': 1230},
-    (torch.float32, 16, 1): {'walk': 234, 'walk for the maps': 195, 'adjoint_walk': 230,
-                             'adjoint_walk for the maps': 226, 'compose': 63, 'gradients': 485},
-    (torch.float32, 32, 1): {'walk': 274, 'walk for the maps': 228, 'adjoint_walk': 275,
-                             'adjoint_walk for the maps': 271, 'compose': 49, 'gradients': 1122},
-    (torch.float32, 64, 1): {'walk': 671, 'walk for the maps': 497, 'adjoint_walk': 625,
-                             'adjoint_walk for the maps': 616, 'compose': 123, 'gradients': 3470},
-    (torch.float32, 32, 64): {'walk': 274},
+    (torch.float32, 16, 1): {'walk': 182, 'walk for the maps': 143, 'adjoint_walk': 186,
+                             'adjoint_walk for the maps': 183, 'compose': 63, 'gradients': 421},
+    (torch.float32, 32, 1): {'walk': 241, 'walk for the maps': 184, 'adjoint_walk': 251,
+                             'adjoint_walk for the maps': 248, 'compose': 49, 'gradients': 1000},
+    (torch.float32, 64, 1): {'walk': 597, 'walk for the maps': 419, 'adjoint_walk': 585,
+                             'adjoint_walk for the maps': 575, 'compose': 123, 'gradients': 3203},
+    (torch.float32, 32, 64): {'walk': 242},
 }
 VERSION = tuple(map(int, triton.__version__.split('.')[:2]))
-# Instructions that spill registers, of thousands: by Triton 3.9 none for 16-bit inputs, and the most that 3.6 and 3.7
-# need.
-HALF_SPILLS = {} if VERSION >= (3, 9) else {
-    ('adjoint_walk for the maps', 16): 9, ('gradients', 32): 2, ('gradients', 64): 40}
-FLOAT_SPILLS = {('walk', 16): 8, ('adjoint_walk', 16): 4, ('gradients', 16): 44, ('walk', 64): 2}
+# Instructions that spill registers, of thousands: bytes of an input number, kernel, width. The first: addresses of a
+# job, fetched once per chunk; without Triton 3.9's --regAllocOptLevel=2 there are 4.
+SPILLS = {(4, 'gradients', 16): 37} if VERSION >= (3, 9) else {
+    (2, 'adjoint_walk for the maps', 16): 9, (2, 'gradients', 32): 2, (2, 'gradients', 64): 40,
+    (4, 'gradients', 16): 10, (4, 'gradients', 32): 18, (4, 'gradients', 64): 46}
 # Where a block may have 99 KiB (sm_86, sm_89), three of ours fit.
 SHARED = 32 * 1024
 MEASURED = VERSION >= (3, 6)
@@ -61,10 +61,7 @@ def test_every_kernel_compiles_without_wgmma_and_keeps_to_registers_and_instruct
         assert not kernel.uses_wgmma, name
         assert kernel.shared <= SHARED, name
         if MEASURED:
-            # Of float32 other versions than 3.9 were not looked at.
-            if dtype.itemsize == 2 or VERSION == (3, 9):
-                spills = HALF_SPILLS if dtype.itemsize == 2 else FLOAT_SPILLS
-                assert kernel.spills <= spills.get((name, dim), 0), name
+            assert kernel.spills <= SPILLS.get((dtype.itemsize, name, dim), 0), name
             assert 0 < kernel.instructions <= ceilings[name], name
 
 
