@@ -11,10 +11,11 @@ from pathlib import Path
 
 import torch
 
+from diffrwkvir_arch.device import choose_device
 from diffrwkvir_arch.errors import InputError
 from diffrwkvir_arch.tools.call_cost import allocator, device_name
 from diffrwkvir_arch.tools.networks import by_option_file
-from diffrwkvir_arch.tools.profile import WARM_UPS, find_device, infer, make_writable, prepare, take_turns
+from diffrwkvir_arch.tools.profile import WARM_UPS, infer, make_writable, prepare, take_turns
 from diffrwkvir_arch.tools.profile_report import Conditions, Measured
 from diffrwkvir_arch.tools.scores import markdown_table
 
@@ -35,7 +36,7 @@ def main():
         make_writable(args.markdown, '--markdown')
     if args.threads:
         torch.set_num_threads(args.threads)
-    device = find_device('auto')
+    device = choose_device()
 
     conditions = {side: Conditions((1, 3, side, side), torch.float32, device, WARM_UPS) for side in args.sides}
     networks = {}

@@ -33,13 +33,3 @@ def load_weights(path):
     if not isinstance(weights, dict):
         raise InputError(f'{path} holds {type(weights).__name__}, not a state dict')
     return weights
-
-
-def choose_device(device=None):
-    """torch.device of a name such as 'cuda:1' or 'cpu'; None is for CUDA where there is one."""
-    if device is None:
-        device = 'cuda' if torch.cuda.is_available() else 'cpu'
-    try:
-        return torch.empty(0, device=device).device
-    except (RuntimeError, AssertionError) as error:
-        raise InputError(f'device {device!r} cannot be used here: {str(error).splitlines()[0]}') from error

@@ -81,6 +81,16 @@ def workdir(tmp_path, monkeypatch):
 
 
 @pytest.fixture
+def photos(workdir):
+    """workdir/'my photos' with three pictures of 100x76, 60x60 and 30x90; returns name -> BGR."""
+    (workdir / 'my photos').mkdir()
+    pictures = {'a': draw(100, 76, 0), 'b': draw(60, 60, 1), 'c': draw(30, 90, 2)}
+    for name, picture in pictures.items():
+        cv2.imwrite(f'my photos/{name}.png', picture)
+    return pictures
+
+
+@pytest.fixture
 def write_options(workdir):
     """Writes an option dict as a YAML file of the current directory; returns its path."""
 

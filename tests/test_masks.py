@@ -175,6 +175,18 @@ def test_a_set_is_never_written_into_another(frozen, photos):
         masks_verb.main([str(photos), '--preset', 'box', '-o', str(frozen)])
 
 
+def test_after_an_interrupt_the_same_command_begins_anew(photos, tmp_path, monkeypatch):
+    command = [str(photos), '--preset', 'box', '-o', str(tmp_path / 'new' / 'set')]
+    with monkeypatch.context() as stopping:
+        stopping.setattr(masks_verb, 'preview', lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            masks_verb.main(command)
+    (tmp_path / 'new/set/masks/of_another_image.png').touch()
+    masks_verb.main(command)
+    assert sorted(path.name for path in (tmp_path / 'new/set').iterdir()) == ['manifest.csv', 'masks', 'preview.png']
+    assert len(list((tmp_path / 'new/set/masks').iterdir())) == 6
+
+
 def test_images_of_one_stem_cannot_share_a_mask_file(photos, tmp_path):
     cv2.imwrite(str(photos / '00.jpg'), np.zeros((32, 40, 3), np.uint8))
     with pytest.raises(InputError, match='another image has the stem 00 too'):

@@ -171,6 +171,8 @@ def test_lpips_finds_its_backbone_in_torch_hubs_cache_or_says_what_to_put_there(
     target.parent.mkdir(parents=True)
     target.symlink_to(backbones['squeeze'])
     check_metric('val.metrics.m', options, pytest.fail)
+    with pytest.raises(ValueError, match='val.metrics.m.device cuda:99: PyTorch sees'):
+        check_metric('val.metrics.m', {**options, 'device': 'cuda:99'}, pytest.fail)
     assert measure('lpips', GREY, GREY, net='squeeze') == 0
 
 
@@ -215,7 +217,7 @@ def test_niqe_takes_grey_images_that_basicsrs_cannot_convert():
 @pytest.mark.parametrize('name, options, message', [('niqe', {'convert_to': 'rgb'}, 'y or gray'),
                                                     ('sam', {'unit': 'rad'}, 'degrees or radians'),
                                                     ('lpips', {'net': 'vgg19'}, 'alex, vgg, squeeze'),
-                                                    ('lpips', {'device': 'gpu'}, "device 'gpu'")])
+                                                    ('lpips', {'device': 'gpu'}, "device must be auto")])
 def test_other_values_of_an_option_are_refused(name, options, message):
     with pytest.raises(ValueError, match=message):
         measure(name, noise(192, 192), noise(192, 192), **options)

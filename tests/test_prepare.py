@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import yaml
 from drawing import draw
+from prepare_cases import SMALL, names, read, run, save
 
 import diffrwkvir_arch  # noqa: F401
 from basicsr.data import build_dataset
@@ -17,37 +18,6 @@ from diffrwkvir_arch.tools import prepare
 from diffrwkvir_arch.tools.bicubic import imresize
 from diffrwkvir_arch.tools.preparation import folders, lmdbs
 from diffrwkvir_arch.tools.preparation.pieces import Recipe, write_pieces
-
-SMALL = ['--sub', '--crop-size', 48, '--step', 24]
-
-
-@pytest.fixture
-def photos(workdir):
-    """workdir/'my photos' with three pictures of 100x76, 60x60 and 30x90; returns name -> BGR."""
-    (workdir / 'my photos').mkdir()
-    pictures = {'a': draw(100, 76, 0), 'b': draw(60, 60, 1), 'c': draw(30, 90, 2)}
-    for name, picture in pictures.items():
-        save(f'my photos/{name}.png', picture)
-    return pictures
-
-
-def save(path, image):
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    assert cv2.imwrite(str(path), image)
-
-
-def read(path):
-    image = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
-    assert image is not None, path
-    return image
-
-
-def run(*arguments):
-    return prepare.main([*map(str, arguments), *(() if '--workers' in arguments else ('--workers', '1'))])
-
-
-def names(folder):
-    return sorted(name for name in os.listdir(folder) if not name.startswith('.'))
 
 
 def refused(*arguments):

@@ -5,13 +5,13 @@ from pathlib import Path
 import cv2
 import pytest
 from drawing import draw
-from test_prepare import SMALL, names, photos, run, save  # noqa: F401
+from prepare_cases import SMALL, names, run, save
 
 from diffrwkvir_arch.errors import InputError
 from diffrwkvir_arch.tools.preparation import lmdbs, sources
 
 
-def test_an_old_dataset_that_was_half_removed_does_not_stop_the_next(photos):  # noqa: F811
+def test_an_old_dataset_that_was_half_removed_does_not_stop_the_next(photos):
     command = ['my photos', '-o', 'datasets/DF2K', '--scales', 2]
     run(*command)
     leftover = Path('datasets/DF2K/.prepare/DF2K_HR.replaced')
@@ -21,7 +21,7 @@ def test_an_old_dataset_that_was_half_removed_does_not_stop_the_next(photos):  #
     assert names('datasets/DF2K/DF2K_HR') == ['a.png', 'b.png', 'c.png'] and not leftover.exists()
 
 
-def test_an_unfinished_lmdb_is_not_continued_with_other_images(photos, monkeypatch):  # noqa: F811
+def test_an_unfinished_lmdb_is_not_continued_with_other_images(photos, monkeypatch):
     command = ['my photos', '-o', 'datasets/DF2K', '--scales', 2]
     write_lines = lmdbs.write_lines
     monkeypatch.setattr(lmdbs, 'write_lines', lambda *_: 1 / 0)
@@ -36,7 +36,7 @@ def test_an_unfinished_lmdb_is_not_continued_with_other_images(photos, monkeypat
     assert stored == Path('datasets/DF2K/DF2K_HR/a.png').read_bytes()
 
 
-def test_the_list_is_that_of_the_folder_that_was_made(photos):  # noqa: F811
+def test_the_list_is_that_of_the_folder_that_was_made(photos):
     command = ['my photos', '-o', 'datasets/DF2K', '--scales', 2]
     run(*command, *SMALL)
     for name in ('DF2K_HR_sub', 'DF2K_bicx2_sub'):
@@ -48,7 +48,7 @@ def test_the_list_is_that_of_the_folder_that_was_made(photos):  # noqa: F811
     assert [line.split(' ')[0] for line in listed] == names('datasets/DF2K/DF2K_HR_sub')
 
 
-def test_links_to_nowhere_are_named_and_circles_walked_once(photos):  # noqa: F811
+def test_links_to_nowhere_are_named_and_circles_walked_once(photos):
     os.symlink(os.path.abspath('my photos'), 'my photos/again')
     assert len(sources.images_of(Path('my photos'), recursive=True)) == 3
     os.symlink('nowhere.png', 'my photos/x.png')
@@ -56,7 +56,7 @@ def test_links_to_nowhere_are_named_and_circles_walked_once(photos):  # noqa: F8
         run('my photos', '-o', 'datasets/DF2K', '--scales', 2)
 
 
-def test_a_full_disk_is_told_in_one_line(photos, monkeypatch):  # noqa: F811
+def test_a_full_disk_is_told_in_one_line(photos, monkeypatch):
     def full(*_):
         raise lmdbs.lmdb.DiskError('mdb_txn_commit: No space left on device')
 

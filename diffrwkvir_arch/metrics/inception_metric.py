@@ -7,6 +7,7 @@ import warnings
 
 from basicsr.utils.registry import METRIC_REGISTRY
 
+from diffrwkvir_arch.device import choose_device
 from diffrwkvir_arch.errors import InputError
 
 from . import set_metrics
@@ -16,14 +17,14 @@ from .set_metrics import FEW_IMAGES
 
 @METRIC_REGISTRY.register()
 @basicsr_metric
-def calculate_fid(img, img2, weights=None, device=None):
+def calculate_fid(img, img2, weights=None, device='auto'):
     """Frechet Inception distance of a set, lower is better; measured by RestorationModel and what is built on it.
 
     Args:
         img (ndarray): As `InceptionDistances.update` takes it.
         img2 (ndarray): Likewise, the GT.
         weights (str | None): torch-fidelity's Inception file; None looks in torch.hub's cache.
-        device (str | None): Such as 'cuda:1'; None is for CUDA where there is one.
+        device (str): 'cpu', 'cuda', 'cuda:1'; 'auto' is for CUDA where there is one.
 
     Raises:
         InputError: Whenever it is called, as other models do with every image; SetScores is what measures.
@@ -33,7 +34,7 @@ def calculate_fid(img, img2, weights=None, device=None):
 
 @METRIC_REGISTRY.register()
 @basicsr_metric
-def calculate_kid(img, img2, weights=None, device=None):
+def calculate_kid(img, img2, weights=None, device='auto'):
     """Kernel Inception distance of a set, lower is better; arguments and errors as for calculate_fid."""
     raise InputError(NOT_BY_IMAGE.format('calculate_kid'))
 
@@ -43,9 +44,10 @@ NOT_BY_IMAGE = ('{} measures a set as a whole, and this model measures image by 
 
 
 def check_options(path, section):
-    """Refuses what could not be measured or tracked: no torch-fidelity, no weights, `better: higher`."""
+    """Refuses what could not be measured or tracked: no torch-fidelity, weights or device, `better: higher`."""
     if section.get('better', 'lower') != 'lower':
         raise InputError(f'{path}.better: of {section["type"]} the lower value is better')
+    choose_device(section.get('device', 'auto'), f'{path}.device')
     try:
         set_metrics.build_inception(section.get('weights'))
     except InputError as error:
@@ -79,7 +81,7 @@ class SetScores:
 
     @staticmethod
     def place(options):
-        return options.get('weights'), options.get('device')
+        return options.get('weights'), options.get('device', 'auto')
 
     def update(self, img, img2):
         """Adds a restored image and its GT, as InceptionDistances.update takes them."""

@@ -5,15 +5,15 @@ import numpy as np
 import torch
 from basicsr.utils.registry import METRIC_REGISTRY
 
+from diffrwkvir_arch.device import choose_device
 from diffrwkvir_arch.lpips_network import build_lpips, check_backbone, find_backbone
-from diffrwkvir_arch.pretrained import choose_device
 
 from .contract import Unmeasurable, basicsr_metric, prepare_pair
 
 
 @METRIC_REGISTRY.register()
 @basicsr_metric
-def calculate_lpips(img, img2, crop_border, net='alex', input_order='HWC', weights=None, device=None):
+def calculate_lpips(img, img2, crop_border, net='alex', input_order='HWC', weights=None, device='auto'):
     """Distance of deep features, weighted to agree with human judgement.
 
     Values of different nets do not compare: call them lpips_alex and lpips_vgg. LaMa and DiffIR use vgg for inpainting;
@@ -27,7 +27,7 @@ def calculate_lpips(img, img2, crop_border, net='alex', input_order='HWC', weigh
         net (str): 'alex', 'vgg' or 'squeeze'.
         input_order (str): 'HWC' or 'CHW'.
         weights (str | None): torchvision's ImageNet weights of that net; None looks in torch.hub's cache.
-        device (str | None): Such as 'cuda:1'; None is for CUDA where there is one.
+        device (str): 'cpu', 'cuda', 'cuda:1'; 'auto' is for CUDA where there is one.
 
     Returns:
         float: 0 for equal images, lower is better; nan with a warning where a side is below 31 (alex), 16 (vgg) or 17
@@ -47,7 +47,8 @@ def calculate_lpips(img, img2, crop_border, net='alex', input_order='HWC', weigh
 
 
 def check_options(path, section):
-    """Refuses another net and missing weights."""
+    """Refuses another net, missing weights and a device that is not there."""
+    choose_device(section.get('device', 'auto'), f'{path}.device')
     check_backbone(path, section.get('net', 'alex'), section.get('weights'))
 
 

@@ -8,8 +8,9 @@ import warnings
 import numpy as np
 import torch
 
+from diffrwkvir_arch.device import choose_device
 from diffrwkvir_arch.errors import InputError
-from diffrwkvir_arch.pretrained import choose_device, find_weights, load_weights
+from diffrwkvir_arch.pretrained import find_weights, load_weights
 
 from .contract import prepare_pair
 
@@ -24,13 +25,13 @@ class InceptionDistances:
 
     Args:
         weights (str | None): The Inception file of torch-fidelity; None looks in torch.hub's cache.
-        device (str | None): Such as 'cuda:1'; None is for CUDA where there is one.
+        device (str): 'cpu', 'cuda', 'cuda:1'; 'auto' is for CUDA where there is one.
 
     Raises:
         InputError: torch-fidelity is not installed, or the weights are not where they should be.
     """
 
-    def __init__(self, weights=None, device=None):
+    def __init__(self, weights=None, device='auto'):
         self.device = choose_device(device)
         self.network = build_inception(weights).to(self.device)
         self.restored, self.real = [], []

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from diffrwkvir_arch.device import choose_device
 from diffrwkvir_arch.errors import InputError
 from diffrwkvir_arch.toolbox.options import load_option_file
 
@@ -18,7 +19,6 @@ from .comparison.report import failure_lines, write_tables
 from .comparison.scoring import applicable, choose_metrics, split_by_set, usable_metrics
 from .comparison.sheets import write_sheet
 from .comparison.tiling import checked_overlap
-from .profile import find_device
 
 NOTES = """methods:
   bicubic                 MATLAB-like enlargement
@@ -134,7 +134,7 @@ def main(arguments=None):
     refuse_twice(labels, '--methods')
     sets = [image_set for text in args.sets for image_set in parse_sets(text, scale, args.masks)]
     refuse_twice([image_set.name for image_set in sets], '--sets')
-    device = find_device(args.device)
+    device = choose_device(args.device, '--device')
     has_masks = any(image_set.has_masks for image_set in sets)
     metrics, unusable = usable_metrics(applicable(choose_metrics(args.metrics, scale), has_masks))
     remarks = [f'{name} left out: {reason}' for name, reason in unusable.items()]

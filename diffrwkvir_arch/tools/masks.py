@@ -1,10 +1,11 @@
 """`basicsr masks`: freezes a set of masks for a folder of images, so that everybody who compares fills the same holes.
 
 Writes masks/STEM.png for each image (white is the hole), manifest.csv with preset, seed and area of each, and
-preview.png. An option file reads masks/ as dataroot_mask. The same preset and seed as its `mask` would draw the same,
+preview.png. After an interrupt the same command begins anew. An option file reads masks/ as dataroot_mask. The same preset and seed as its `mask` would draw the same,
 as long as numpy's generators do.
 """
 import argparse
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from .preparation.pieces import write_png
 from .scores import write_csv
 
 PREVIEWS, COLUMNS, PANEL = 24, 6, 160
+UNFINISHED = '.unfinished'
 
 NOTES = f"""presets: {', '.join(PRESETS)}
 
@@ -43,7 +45,7 @@ def argument_parser():
 
 def write_masks(dataset, folder):
     """Writes the mask of every image; -> list of (file name, height, width, area)."""
-    folder.mkdir(parents=True)
+    folder.mkdir()
     written = []
     for item in tqdm(dataset, desc='masks', unit='image', disable=None):
         hole = item['mask'][0].numpy()
@@ -77,16 +79,22 @@ def main(arguments=None):
         InputError: An argument cannot be used, or an image cannot be read.
     """
     args = argument_parser().parse_args(arguments)
-    if args.out.exists() and not args.out.is_dir() or args.out.is_dir() and any(args.out.iterdir()):
+    unfinished = args.out / UNFINISHED
+    if args.out.exists() and not args.out.is_dir() or args.out.is_dir() and any(args.out.iterdir()) and (
+            not unfinished.exists()):
         raise InputError(f'-o {args.out}: exists and is not empty; give another folder, so that no two sets mix')
     mask = {'preset': args.preset, 'seed': args.seed, 'size': args.size, 'max_area': args.max_area}
     dataset = InpaintingDataset({'name': str(args.images), 'phase': 'test', 'dataroot_lq': str(args.images),
                                  'mask': mask})
+    args.out.mkdir(parents=True, exist_ok=True)
+    unfinished.touch()
+    shutil.rmtree(args.out / 'masks', ignore_errors=True)
     written = write_masks(dataset, args.out / 'masks')
     settings = {'preset': ' '.join(args.preset), 'seed': args.seed, 'size': args.size, 'max_area': args.max_area}
     write_csv([{'mask': name, **settings, 'width': width, 'height': height, 'area': area}
                for name, height, width, area in written], args.out / 'manifest.csv')
     write_png(args.out / 'preview.png', preview(dataset, written))
+    unfinished.unlink()
     areas = [area for *_, area in written]
     print(f'{len(written)} masks of {settings["preset"]}, seed {args.seed}: area {np.mean(areas):.1%} at the mean, '
           f'{min(areas):.1%} to {max(areas):.1%}\n{args.out / "masks"}: an option file reads it as dataroot_mask')

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from tqdm import tqdm
 
+from diffrwkvir_arch.device import choose_device
 from diffrwkvir_arch.errors import InputError
 
 from .call_cost import milliseconds, peak_extra_bytes
@@ -70,8 +71,8 @@ def conditions(args):
             make_writable(getattr(args, name), f'--{name}')
     if args.threads:
         torch.set_num_threads(args.threads)
-    return Conditions((args.batch, *map(int, args.input)), getattr(torch, args.dtype), find_device(args.device),
-                      WARM_UPS)
+    return Conditions((args.batch, *map(int, args.input)), getattr(torch, args.dtype),
+                      choose_device(args.device, '--device'), WARM_UPS)
 
 
 def make_writable(path, option):
@@ -81,18 +82,6 @@ def make_writable(path, option):
         path.open('a').close()
     except OSError as error:
         raise InputError(f'{option}: cannot write {path}: {error.strerror}') from None
-
-
-def find_device(name):
-    """The torch.device of --device; InputError where there is none of that name."""
-    if name == 'auto':
-        return torch.device('cuda' if torch.cuda.is_available() else 'cpu')
-    kind, _, number = name.partition(':')
-    if kind not in ('cpu', 'cuda') or number and not number.isdecimal():
-        raise InputError(f'--device must be auto, cpu, cuda or cuda:N, got {name}')
-    if kind == 'cuda' and int(number or 0) >= torch.cuda.device_count():
-        raise InputError(f'--device {name}: PyTorch sees {torch.cuda.device_count()} CUDA devices; take --device cpu')
-    return torch.device(name)
 
 
 @contextlib.contextmanager

@@ -12,6 +12,7 @@ from diffrwkvir_arch.data.image_file import decode_image
 from diffrwkvir_arch.data.inpainting_dataset import FILL
 from diffrwkvir_arch.data.mask_folder import MaskFolder
 from diffrwkvir_arch.data.pairing import list_images
+from diffrwkvir_arch.device import choose_device
 from diffrwkvir_arch.errors import InputError
 
 from .compare import scale_of_option_files
@@ -19,7 +20,6 @@ from .comparison.methods import finished, parse_method
 from .comparison.names import as_file_name
 from .comparison.tiling import checked_overlap
 from .preparation.pieces import write_png
-from .profile import find_device
 
 NOTES = """methods, as those of `basicsr compare`:
   WEIGHTS.pth             a checkpoint; its network is that of the experiment it lies in, a shipped option file's that
@@ -162,7 +162,7 @@ def main(arguments=None):
             raise InputError(f'-o: {args.output} holds {images[stem]} itself, which would be replaced')
     there = [] if args.force else [stem for stem, target in targets.items() if target.exists()]
     todo = [stem for stem in images if stem not in there]
-    device = find_device(args.device)
+    device = choose_device(args.device, '--device')
     method = parse_method(args.method)
     scale = args.scale or scale_of_option_files([method.option_file or args.method])
     failures = []
