@@ -3,6 +3,8 @@ from setuptools import find_packages, setup
 
 # HAT's network.
 PEERS = ['spandrel>=0.4.2']
+# `basicsr export` to ONNX.
+ONNX = ['onnx>=1.16', 'onnxscript>=0.3', 'onnxruntime>=1.18']
 # FID and KID.
 METRICS = ['torch-fidelity>=0.4']
 
@@ -31,6 +33,7 @@ setup(
         'pyyaml',
         'tqdm',
     ],
-    extras_require={'peers': PEERS, 'metrics': METRICS, 'test': ['pytest>=7', 'pytest-timeout', *PEERS]},
+    extras_require={'peers': PEERS, 'metrics': METRICS, 'onnx': ONNX,
+                    'test': ['pytest>=7', 'pytest-timeout', *PEERS, *ONNX]},
     entry_points={'console_scripts': ['basicsr=diffrwkvir_arch.cli:main']},
 )

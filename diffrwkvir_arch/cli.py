@@ -62,6 +62,11 @@ def restore(arguments):
     return importlib.import_module('diffrwkvir_arch.tools.restore').main(arguments)
 
 
+def export(arguments):
+    """A trained network as ONNX or as a program of PyTorch, for machines without this package."""
+    return importlib.import_module('diffrwkvir_arch.tools.export').main(arguments)
+
+
 def demo(arguments):
     """Trains and tests both stages on photographs that scikit-image ships, in minutes on two CPU cores."""
     return importlib.import_module('diffrwkvir_arch.tools.demo').main(arguments)
@@ -87,8 +92,8 @@ def prepare(arguments):
     return importlib.import_module('diffrwkvir_arch.tools.prepare').main(arguments)
 
 
-VERBS = {'train': train, 'test': test, 'restore': restore, 'demo': demo, 'profile': profile, 'compare': compare,
-         'masks': masks, 'prepare': prepare}
+VERBS = {'train': train, 'test': test, 'restore': restore, 'export': export, 'demo': demo, 'profile': profile,
+         'compare': compare, 'masks': masks, 'prepare': prepare}
 
 
 def run_pipeline(pipeline, verb, arguments):

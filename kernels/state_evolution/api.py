@@ -5,6 +5,7 @@ from .backends import choose_backend
 from .checks import check_inputs
 from .dtypes import compute_dtype, without_autocast
 from .operators import OPERATORS
+from .plain_body import forward as run_plain
 from .recurrent import recurrent
 from .scan_orders import scan_orders
 
@@ -24,10 +25,12 @@ def state_evolution(q, k, v, log_decay, step_size, *, initial_state=None, return
             caller's promise: checking them would wait for the device.
         initial_state (B, H, Dv, Dk): zeros if None.
         return_state: also return the state after the last token.
-        chunk_size: >= 1; a matter of speed, memory and rounding, which None decides by the widths. 'chunked' computes
-            so many tokens at a time, 'numba' keeps a state every so many for the backward pass; others ignore it.
-        backend: 'recurrent', the definition, one token a step; 'chunked', any device and dtype; 'numba', compiled for
-            the CPU; 'triton', for NVIDIA GPUs; 'auto', the last two where they can run, else 'chunked'.
+        chunk_size: >= 1; a matter of speed, memory and rounding, which None decides by the widths. 'chunked' and
+            'plain' compute so many tokens at a time, 'numba' keeps a state every so many for the backward pass; others
+            ignore it.
+        backend: 'recurrent', the definition, one token a step; 'chunked', any device and dtype; 'plain', the same
+            without an operator of its own, for export and function transforms; 'numba', compiled for the CPU; 'triton',
+            for NVIDIA GPUs; 'auto', the last two where they can run, else 'chunked', and 'plain' in torch.export.
 
     Returns:
         o (B, L, H, Dv) in v's dtype; with return_state also S (B, H, Dv, Dk). States and sums are float32, or float64
@@ -56,6 +59,8 @@ def run_scans(q, k, v, log_decay, step_size, initial_state, height, width, direc
     backend = choose_backend(backend, q.device, compute_dtype(*inputs[:5]))
     if backend == 'recurrent':
         return run_recurrent(*inputs, scan_orders(height, width, directions, q.device))
+    if backend == 'plain':
+        return run_plain(*inputs, height, width, directions, chunk_size or 16)
     keep_states = torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in inputs)
     chunk_size = min(chunk_size, q.shape[1]) if chunk_size else default_chunk_size(q, v, backend)
     o, state, _ = OPERATORS[backend](*inputs, height, width, directions, chunk_size, keep_states)

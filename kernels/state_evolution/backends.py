@@ -4,7 +4,10 @@ from importlib import import_module
 
 import torch
 
-BACKENDS = ('auto', 'recurrent', 'chunked', 'numba', 'triton')
+# Whether torch.export is tracing; PyTorch before 2.7 does not tell.
+is_exporting = getattr(torch.compiler, 'is_exporting', lambda: False)
+
+BACKENDS = ('auto', 'recurrent', 'chunked', 'plain', 'numba', 'triton')
 
 
 @torch.compiler.assume_constant_result
@@ -21,6 +24,8 @@ def choose_backend(backend, device, dtype):
     if backend not in BACKENDS:
         raise ValueError(f'backend must be one of {BACKENDS}, got {backend!r}')
     if backend == 'auto':
+        if is_exporting():
+            return 'plain'
         fast = {'cuda': 'triton', 'cpu': 'numba'}.get(device.type)
         return fast if fast and not why_not(fast, device, dtype) else 'chunked'
     reason = why_not(backend, device, dtype)

@@ -15,9 +15,10 @@ REGIMES = {
     'flat image': ((.9999, 1.), (.999, 1.), .999),
 }
 NUMBA = pytest.param('numba', marks=pytest.mark.skipif(not importlib.util.find_spec('numba'), reason='needs numba'))
-# The bodies that run on every machine, without the definition; triton has tests of its own.
+# The operators that run on every machine; triton has tests of its own. OTHERS: all but the definition.
 BODIES = ('chunked', NUMBA)
-BACKENDS = ('recurrent', *BODIES)
+OTHERS = ('plain', *BODIES)
+BACKENDS = ('recurrent', *OTHERS)
 NAMES = ('q', 'k', 'v', 'log_decay', 'step_size', 'initial_state')
 
 

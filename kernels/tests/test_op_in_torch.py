@@ -172,7 +172,7 @@ def test_distributed_data_parallel_trains_it(backend):
         dist.destroy_process_group()
 
 
-@pytest.mark.parametrize('backend', BACKENDS)
+@pytest.mark.parametrize('backend', ['recurrent', *BODIES])
 def test_flop_counter_equals_the_count_by_hand(backend):
     tensors = [x.requires_grad_() for x in make_inputs(batch=2, length=20, heads=2, q_dim=4, v_dim=3)]
     # Three products of 4 x 3 per token, head and sample; each multiply-add is two operations.

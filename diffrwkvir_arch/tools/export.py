@@ -1,0 +1,156 @@
+"""`basicsr export`: a trained network as ONNX or as a program of PyTorch, for machines without this package."""
+import argparse
+import contextlib
+import importlib
+import warnings
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from diffrwkvir_arch.archs.tokens import pad_to_multiple
+from diffrwkvir_arch.errors import InputError
+
+from .compare import scale_of_option_files
+from .comparison.methods import parse_method
+
+# Of values in [0, 1]; a step of 8 bits is 4e-3.
+TOLERANCE = 1e-3
+NAMES = ['lq', 'mask']
+PACKAGES = ('onnx', 'onnxscript', 'onnxruntime')
+
+NOTES = """methods, as those of `basicsr compare`:
+  WEIGHTS.pth             a checkpoint; its network is that of the experiment it lies in, a shipped option file's that
+                          fits, or one that spandrel recognises (pip install 'diffrwkvir[peers]')
+  FILE.yml:WEIGHTS.pth    a checkpoint of the network of an option file
+  FILE.yml                the same with the weights of its path.pretrain_network_g
+
+examples:
+  basicsr export -m experiments/train_DiffRWKVIR_S2_x4/models/net_g_latest.pth -o DiffRWKVIR_x4.onnx --size 64 64
+  basicsr export -m options/test_SwinIR_x4.yml -o SwinIR_x4.pt2 --size 128 128
+
+FILE.onnx is for ONNX Runtime and what else reads ONNX (pip install 'diffrwkvir[onnx]'), FILE.pt2 for torch.export.load.
+Both map `lq` (1, 3, H, W), RGB in [0, 1], to `restored` (1, 3, scale*H, scale*W); networks that inpaint take `mask`
+(1, 1, H, W), 1 in the hole, too. The size is fixed: cut larger images into tiles of it. What is written has been run
+and compared with the network."""
+
+
+def argument_parser():
+    parser = argparse.ArgumentParser(prog='basicsr export', description=__doc__, epilog=NOTES,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('-m', '--method', required=True, help='the network and its weights: below')
+    parser.add_argument('-o', '--output', type=Path, required=True, metavar='FILE', help='FILE.onnx or FILE.pt2')
+    parser.add_argument('--size', type=int, nargs=2, required=True, metavar=('H', 'W'), help='of the LQ, in pixels')
+    parser.add_argument('--scale', type=int, help='output side over input side (default: that of the option file)')
+    return parser
+
+
+class Exported(nn.Module):
+    """A Network of the toolbox as a module of tensors alone: lq (1, 3, H, W) and, to inpaint, mask (1, 1, H, W)."""
+
+    def __init__(self, network):
+        super().__init__()
+        self.net, self.multiple, self.scale = network.net, network.multiple, network.scale
+
+    def forward(self, lq, mask=None):
+        height, width = lq.shape[-2:]
+        masks = {} if mask is None else {'mask': pad_to_multiple(mask, self.multiple)}
+        restored = self.net(pad_to_multiple(lq, self.multiple), **masks)
+        return restored[..., :self.scale * height, :self.scale * width]
+
+
+def as_program(module, inputs, path):
+    torch.export.save(torch.export.export(module, inputs), path)
+
+
+def as_onnx(module, inputs, path):
+    # Without `optimize`, whose time grows with the square of a graph; ONNX Runtime optimizes what it loads.
+    program = torch.onnx.export(module, inputs, dynamo=True, optimize=False, verbose=False, output_names=['restored'],
+                                input_names=NAMES[:len(inputs)])
+    program.model.metadata_props['scale'] = str(module.scale)
+    program.save(path)
+
+
+def run_program(path, inputs):
+    return torch.export.load(path).module()(*inputs)
+
+
+def run_onnx(path, inputs):
+    import onnxruntime
+    session = onnxruntime.InferenceSession(path, providers=['CPUExecutionProvider'])
+    named = {put.name: x.numpy() for put, x in zip(session.get_inputs(), inputs)}
+    return torch.from_numpy(session.run(['restored'], named)[0])
+
+
+FORMATS = {'.onnx': (as_onnx, run_onnx), '.pt2': (as_program, run_program)}
+
+
+def check(args):
+    """Refuses what cannot be written, before the network is read."""
+    if args.output.suffix not in FORMATS:
+        raise InputError(f'-o {args.output}: must end in {" or ".join(FORMATS)}')
+    if args.output.is_dir() or not args.output.parent.is_dir():
+        raise InputError(f'-o {args.output}: {"is a folder" if args.output.is_dir() else "its folder does not exist"}')
+    if min(args.size) < 1:
+        raise InputError(f'--size must be at least 1 1, got {" ".join(map(str, args.size))}')
+    if not hasattr(torch.compiler, 'is_exporting'):
+        raise InputError(f'export needs PyTorch 2.7 or newer, this is {torch.__version__}')
+    if args.output.suffix == '.onnx':
+        missing = [name for name in PACKAGES if not can_import(name)]
+        if missing:
+            raise InputError(f"-o {args.output} needs {', '.join(missing)}: pip install 'diffrwkvir[onnx]'")
+
+
+def can_import(package):
+    with contextlib.suppress(ImportError):
+        importlib.import_module(package)
+        return True
+    return False
+
+
+def largest_difference(restored, expected):
+    """Of two images (1, 3, h, w); not a number counts as infinite."""
+    return (restored - expected).abs().nan_to_num(nan=float('inf')).max().item()
+
+
+def main(arguments=None):
+    """Runs the verb.
+
+    Raises:
+        InputError: An argument cannot be used, or the network cannot be exported.
+    """
+    args = argument_parser().parse_args(arguments)
+    check(args)
+    method = parse_method(args.method)
+    if method.classical:
+        raise InputError(f'-m {args.method}: there is no network to export')
+    network = method.load(args.scale or scale_of_option_files([method.option_file or args.method]), 'cpu')
+    if network.reads_gt:
+        raise InputError(f'-m {args.method}: it reads its prior from the GT, which nobody has who restores; export the '
+                         'second stage')
+    module = Exported(network).eval()
+    generator = torch.Generator().manual_seed(0)
+    inputs = (torch.rand(1, 3, *args.size, generator=generator), )
+    if network.needs_mask:
+        inputs += ((torch.rand(1, 1, *args.size, generator=generator) > 0.5).float(), )
+    write, run = FORMATS[args.output.suffix]
+    unfinished = args.output.with_name(f'.{args.output.stem}.unfinished{args.output.suffix}')
+    try:
+        with torch.no_grad(), warnings.catch_warnings():
+            warnings.simplefilter('ignore')
+            expected = module(*inputs)
+            try:
+                write(module, inputs, unfinished)
+            except Exception as error:    # Of networks that exporters do not understand, in whatever way they say so.
+                raise InputError(f'-m {args.method}: {type(network.net).__name__} cannot be exported: '
+                                 f'{str(error).strip().splitlines()[0]}') from error
+            difference = largest_difference(run(unfinished, inputs), expected)
+        if difference > TOLERANCE:
+            raise InputError(f'-m {args.method}: what was exported differs from the network by {difference:.1e} of the '
+                             'range [0, 1], and was not kept')
+        unfinished.replace(args.output)
+    finally:
+        unfinished.unlink(missing_ok=True)
+    sizes = ', '.join(f'{name} {tuple(x.shape)}' for name, x in zip(NAMES, inputs))
+    print(f'{args.output}: {sizes} -> restored {tuple(expected.shape)}; differs from the network by {difference:.1e} '
+          'at most')

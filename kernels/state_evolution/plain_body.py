@@ -1,0 +1,87 @@
+"""State evolution in PyTorch operators without memory, for what a graph has to hold whole: torch.export, ONNX, vmap.
+
+The chunk form of chunked_body.py, whose names these are, for all chunks at once. Between chunks S' = S P + H is a
+product of maps, found by doubling: after the step with `shift`, P and H of a chunk cover 2 * shift chunks up to it.
+(I + A)^-1 merges inverses of diagonal blocks pair by pair, as ONNX has no triangular solve. Sizes become constants of
+the graph.
+
+It holds one state per chunk, scan and head, and as many maps; other bodies are faster.
+"""
+import torch
+import torch.nn.functional as F
+
+from .dtypes import compute_dtype, without_autocast
+
+
+def forward(q, k, v, log_decay, step_size, initial_state, height, width, directions, chunk_size):
+    """As `run_scans`."""
+    scans = len(directions)
+    batch, length, heads, v_dim = v.shape
+    dtype = compute_dtype(q, k, v, log_decay, step_size)
+    size = min(chunk_size, length)
+    padding = -length % size
+
+    def chunks(visits):
+        """D times (L, B, H, d) -> (N, D * B * H, C, d); zeros past the end change nothing."""
+        x = F.pad(torch.stack(visits), (0, 0, 0, 0, 0, 0, 0, padding)).unflatten(1, (-1, size))
+        return x.permute(1, 0, 3, 4, 2, 5).flatten(1, 3)
+
+    with without_autocast(q.device):
+        tokens = torch.cat([x.to(dtype) for x in (q, k, v)], -1).transpose(0, 1)
+        gates = torch.stack([x.to(dtype) for x in (log_decay, step_size)], -1).transpose(1, 2).unbind()
+        q_c, k_c, v_c = chunks([visited(tokens, height, width, direction) for direction in directions]).split(
+            [q.shape[-1], k.shape[-1], v_dim], -1)
+        log_w, e = chunks([visited(gate, height, width, direction)
+                           for gate, direction in zip(gates, directions)]).split(1, -1)
+        g = log_w.cumsum(2)
+        row, column = torch.arange(size, device=q.device)[:, None], torch.arange(size, device=q.device)
+        # Exponents that are not used could overflow.
+        erase = (g - log_w - g.mT).clamp(max=0).exp() * (column < row)
+        read = (g - g.mT).clamp(max=0).exp() * (column <= row)
+
+        ek = k_c * e
+        m = q_c @ ek.mT * read
+        x = unit_inverse(k_c @ ek.mT * erase, row, column)
+        u, w = x @ v_c, x @ (k_c * -(g - log_w).exp())
+        f = ek * (g[:, :, -1:] - g).exp()
+        eye = torch.eye(q.shape[-1], dtype=dtype, device=q.device)
+        before, last = join(w.mT @ f + eye * g[:, :, -1:].exp(), u.mT @ f, initial_state, eye)
+        o = (q_c * g.exp() + m @ w) @ before.mT + m @ u
+
+        o = o.unflatten(1, (scans, batch, heads)).permute(1, 0, 4, 2, 3, 5).flatten(1, 2)    # (D, N * C, B, H, Dv)
+        # Of columns that were read as rows the rows are the columns.
+        o = sum(visited(scan, width, height, direction) for scan, direction in zip(o[:, :length].unbind(), directions))
+        o = o.transpose(0, 1)
+    return o.to(v.dtype), last.view(scans, batch, heads, v_dim, q.shape[-1])
+
+
+def visited(x, height, width, direction):
+    """x (L, ...), pixels row by row -> in the order in which a scan, a number of DIRECTIONS, visits them."""
+    if direction >= 2:
+        x = x.unflatten(0, (height, width)).transpose(0, 1).flatten(0, 1)
+    return x.flip(0) if direction % 2 else x
+
+
+def unit_inverse(a, row, column):
+    """(I + A)^-1 for strictly lower A (..., C, C)."""
+    inverse = (row == column).to(a.dtype).expand_as(a)
+    level = 0
+    while 2 ** level < a.shape[-1]:
+        # A between the halves of a pair of blocks of 2 ** level.
+        between = (row >> level ^ column >> level) == 1
+        inverse = inverse - inverse @ (a * between) @ inverse
+        level += 1
+    return inverse
+
+
+def join(p, h, initial_state, eye):
+    """p (N, G, Dk, Dk), h (N, G, Dv, Dk) of every chunk -> the states before each (N, G, Dv, Dk), and the last one."""
+    shift = 1
+    while shift < len(p):
+        p_before = torch.cat([eye.expand(shift, *p.shape[1:]), p[:-shift]])
+        h = torch.cat([h[:shift] * 0, h[:-shift]]) @ p + h
+        p = p_before @ p
+        shift *= 2
+    start = torch.zeros_like(h[0]) if initial_state is None else initial_state.flatten(0, 2).to(h.dtype)
+    after = h if initial_state is None else start @ p + h
+    return torch.cat([start[None], after[:-1]]), after[-1]
