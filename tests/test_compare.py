@@ -300,6 +300,7 @@ def test_names_and_pairs_are_told_from_paths(world):
     (['--methods', 'one.yml', '--sets', 'nowhere'], '--sets nowhere: nowhere is not a folder'),
     (['--methods', 'one.yml', '--sets', 'alone', 'alone'], "--sets: two are called 'alone'"),
     (['--methods', 'one.yml', '--sets', 'one.yml'], '--sets one.yml: missing option: datasets'),
+    (['--methods', 'none.yml', '--sets', 'alone'], '--methods: none.yml does not exist'),
     (['--methods', 'one.yml', '--sets', 'none.yml'], '--sets none.yml: none.yml does not exist'),
     (['--methods', 'one.yml', '--sets', 'alone:a set/LQ'], 'GT without LQ: man.png'),
     (['--methods', 'one.yml', '--sets', 'a set/GT:a set/GT'], 'wrong scale or wrong pair'),

@@ -114,6 +114,8 @@ def test_an_image_that_cannot_be_read_costs_only_itself(photos, capsys):
     (['nowhere.png', '-m', 'one.yml'], 'nowhere.png does not exist'),
     (['my photos', 'my photos/grey.png', '-m', 'one.yml'], 'would both become grey.png'),
     (['my photos', '-m', 'one.yml', '-o', 'my photos'], "-o: my photos holds my photos/clear.png itself"),
+    (['my photos', '-m', 'nowhere.yml'], '-m: nowhere.yml'),
+    (['my photos', '-m', 'one.pth:two.pth'], '-m one.pth:two.pth: only an option file takes a second path'),
     (['my photos', '-m', 'one.pth'], '--scale is missing'),
     (['my photos', '-m', 'one.yml', '--scale', '3'], 'made for scale 2, --scale is 3'),
     (['my photos', '-m', 'one.yml', '--tile', '0'], '--tile must be at least 1'),

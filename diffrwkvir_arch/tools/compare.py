@@ -1,6 +1,5 @@
 """`basicsr compare`: methods side by side on sets of images, as the paper's Tables 3 and 4 and its figures do."""
 import argparse
-import contextlib
 from pathlib import Path
 
 from tqdm import tqdm
@@ -12,7 +11,7 @@ from diffrwkvir_arch.toolbox.options import load_option_file
 from .comparison.contest import Settings, contest
 from .comparison.image_sets import parse_sets
 from .comparison.journal import Journal
-from .comparison.methods import parse_method
+from .comparison.methods import SCALE_MISSING, parse_method
 from .comparison.names import OPTION_SUFFIXES, own_or_shipped, refuse_twice, split_label, split_pair
 from .comparison.plots import write_plots
 from .comparison.report import failure_lines, write_tables
@@ -90,17 +89,20 @@ def check(args):
         raise InputError(f'--output: {args.output} is a file; give a folder')
 
 
-def scale_of_option_files(texts):
-    """The scale that the first option file among methods and sets says."""
-    for text in texts:
-        path = split_pair(split_label(text, '--methods')[1])[0]
+def scale_of_option_files(methods, sets):
+    """The scale that the first option file says, of the Methods or of the arguments of --sets."""
+    unusable = None
+    paths = [method.option_file or '' for method in methods]
+    for path in paths + [split_pair(split_label(text, '--sets')[1])[0] for text in sets]:
         if path.lower().endswith(OPTION_SUFFIXES):
-            # What is wrong with the file is told when it is used.
-            with contextlib.suppress(InputError):
+            try:
                 scale = load_option_file(own_or_shipped(path, '--methods')).get('scale')
+            except InputError as error:
+                unusable = unusable or error
+            else:
                 if isinstance(scale, int):
                     return scale
-    raise InputError('--scale is missing, and no option file says it; such as --scale 4')
+    raise unusable or InputError(SCALE_MISSING)
 
 
 def first_lq_size(sets, tile):
@@ -128,8 +130,8 @@ def main(arguments=None):
     """
     args = argument_parser().parse_args(arguments)
     check(args)
-    scale = 1 if args.masks else args.scale or scale_of_option_files(args.methods + args.sets)
     methods = [parse_method(text) for text in args.methods]
+    scale = 1 if args.masks else args.scale or scale_of_option_files(methods, args.sets)
     labels = [method.label for method in methods]
     refuse_twice(labels, '--methods')
     sets = [image_set for text in args.sets for image_set in parse_sets(text, scale, args.masks)]

@@ -11,7 +11,6 @@ from torch import nn
 from diffrwkvir_arch.archs.tokens import pad_to_multiple
 from diffrwkvir_arch.errors import InputError
 
-from .compare import scale_of_option_files
 from .comparison.methods import parse_method
 
 # Of values in [0, 1]; a step of 8 bits is 4e-3.
@@ -121,10 +120,10 @@ def main(arguments=None):
     """
     args = argument_parser().parse_args(arguments)
     check(args)
-    method = parse_method(args.method)
+    method = parse_method(args.method, '-m')
     if method.classical:
         raise InputError(f'-m {args.method}: there is no network to export')
-    network = method.load(args.scale or scale_of_option_files([method.option_file or args.method]), 'cpu')
+    network = method.load(args.scale or method.scale(), 'cpu')
     if network.reads_gt:
         raise InputError(f'-m {args.method}: it reads its prior from the GT, which nobody has who restores; export the '
                          'second stage')

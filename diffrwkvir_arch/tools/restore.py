@@ -15,7 +15,6 @@ from diffrwkvir_arch.data.pairing import list_images
 from diffrwkvir_arch.device import choose_device
 from diffrwkvir_arch.errors import InputError
 
-from .compare import scale_of_option_files
 from .comparison.methods import finished, parse_method
 from .comparison.names import as_file_name
 from .comparison.tiling import checked_overlap
@@ -163,8 +162,8 @@ def main(arguments=None):
     there = [] if args.force else [stem for stem, target in targets.items() if target.exists()]
     todo = [stem for stem in images if stem not in there]
     device = choose_device(args.device, '--device')
-    method = parse_method(args.method)
-    scale = args.scale or scale_of_option_files([method.option_file or args.method])
+    method = parse_method(args.method, '-m')
+    scale = args.scale or method.scale()
     failures = []
     if todo:
         restorer = method.load(scale, device)

@@ -19,6 +19,9 @@ from .recognition import load_weights, recognise
 from .tiling import restore_tiled
 
 
+SCALE_MISSING = '--scale is missing, and no option file says it; such as --scale 4'
+
+
 def on_images(function, *more):
     """function(lq, *more), with mask=mask where there is one, as a function of both joined, (1, 3 or 4, h, w)."""
     return lambda joined: function(joined[:, :3], *more, **({'mask': joined[:, 3:]} if joined.shape[1] > 3 else {}))
@@ -113,12 +116,14 @@ def finished(restored, lq, mask):
 class Method:
     """A method as the command names it; nothing is read before `identity` or `load`.
 
-    It is either classical, one of CLASSICAL, or a network; a checkpoint alone has its network recognised.
+    It is either classical, one of CLASSICAL, or a network; a checkpoint alone has its network recognised. `option` is
+    where the command named it, for messages.
     """
     label: str
     option_file: Optional[str] = None
     checkpoint: Optional[str] = None
     classical: Optional[str] = None
+    option: str = '--methods'
 
     def identity(self):
         """What a result depends on, as JSON takes it: the network's options, and path, size and time of its weights.
@@ -139,7 +144,7 @@ class Method:
         """-> recipe of the network (None for a checkpoint alone), path of its weights, entry to take from that file."""
         if self.option_file is None:
             return None, os.path.expanduser(self.checkpoint), 'params_ema'
-        found = own_or_shipped(self.option_file, '--methods')
+        found = own_or_shipped(self.option_file, self.option)
         options = load_option_file(found)
         recipe, makes_weights = by_option_file(found), 'train' in options
         options = options.get('path') or {}
@@ -150,6 +155,16 @@ class Method:
         # What training starts from is not what it has made.
         key = 'params_ema' if makes_weights and self.checkpoint else options.get('param_key_g', 'params')
         return recipe, os.path.expanduser(path), key
+
+    def scale(self):
+        """What its option file says.
+
+        Raises:
+            InputError: There is none, or it cannot be used.
+        """
+        if self.option_file is None:
+            raise InputError(SCALE_MISSING)
+        return self.resolve()[0].scale
 
     def load(self, scale, device):
         """Builds it.
@@ -177,7 +192,7 @@ class Method:
         return Network(net, call, multiple, scale, note)
 
 
-def parse_method(text):
+def parse_method(text, option='--methods'):
     """A name of CLASSICAL, OPTION_FILE, OPTION_FILE:CHECKPOINT or CHECKPOINT, each also as NAME=... -> Method.
 
     A checkpoint within an experiment's folder is built from the option file that training put there.
@@ -185,20 +200,20 @@ def parse_method(text):
     Raises:
         InputError: The name cannot be used, or there is a second file where none belongs.
     """
-    label, what = split_label(text, '--methods')
+    label, what = split_label(text, option)
     if what in CLASSICAL:
-        return Method(label or what, classical=what)
+        return Method(label or what, classical=what, option=option)
     first, second = split_pair(what)
     if first.lower().endswith(OPTION_SUFFIXES):
-        return Method(label or short_name(Path(first).stem), first, second)
+        return Method(label or short_name(Path(first).stem), first, second, option=option)
     if second is not None:
-        raise InputError(f'--methods {text}: only an option file takes a second path, OPTION_FILE:CHECKPOINT')
+        raise InputError(f'{option} {text}: only an option file takes a second path, OPTION_FILE:CHECKPOINT')
     # experiments/NAME/models/net_g_latest.pth
     path = Path(first).expanduser().absolute()
     beside = path.parent.parent.glob('*.yml') if path.parent.name == 'models' else []
     newest = max(beside, key=os.path.getmtime, default=None)
     name = path.parent.parent.name if newest else path.stem
-    return Method(label or short_name(name), str(newest) if newest else None, first)
+    return Method(label or short_name(name), str(newest) if newest else None, first, option=option)
 
 
 def short_name(name):
