@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from basicsr.archs.edsr_arch import EDSR as EDSRNet
 from basicsr.utils import img2tensor, tensor2img
 from compare_cases import DIFFUSING, EDSR, INPAINTING, SCALE, build, write_method
 from drawing import draw
@@ -70,6 +71,20 @@ def test_it_goes_on_where_it_was_and_replaces_on_demand_alone(photos, capsys, mo
     assert main(command) == 0 and len(seen) == 5 and len(os.listdir('out')) == 4
     assert '2 images restored, 2 were there already' in capsys.readouterr().out
     assert main([*command, '--force']) == 0 and len(seen) == 9
+
+
+def test_bfloat16_is_used_on_demand_and_near_float32(photos, monkeypatch):
+    seen, called = [], EDSRNet.forward
+
+    def watched(self, x):
+        seen.append(torch.is_autocast_enabled('cpu') and torch.get_autocast_dtype('cpu'))
+        return called(self, x)
+
+    monkeypatch.setattr(EDSRNet, 'forward', watched)
+    for out, more in {'single': [], 'half': ['--amp', 'bf16']}.items():
+        assert main(['restore', str(photos / 'colour.png'), '-m', 'one.yml', '-o', out, *more]) == 0
+    single, half = (read(f'{out}/colour.png').astype(int) for out in ('single', 'half'))
+    assert seen == [False, torch.bfloat16] and 0 < np.abs(half - single).max() <= 4
 
 
 def test_tiles_of_a_network_with_a_prior_share_that_of_the_whole_image(photos, workdir, monkeypatch):
