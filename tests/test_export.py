@@ -12,6 +12,8 @@ from diffrwkvir_arch.tools import export
 
 SWINIR = {'type': 'SwinIR', 'upscale': 2, 'img_size': 16, 'window_size': 8, 'depths': [1], 'embed_dim': 8,
           'num_heads': [2], 'mlp_ratio': 2, 'upsampler': 'pixelshuffledirect'}
+DIFFIR = {'type': 'DiffIRS2', 'scale': 2, 'n_encoder_res': 1, 'dim': 8, 'num_blocks': [1, 1, 1, 1],
+          'num_refinement_blocks': 1}
 ONNX = [pytest.param('onnx', marks=pytest.mark.skipif(not all(map(export.can_import, export.PACKAGES)),
                                                       reason='needs onnxruntime'))]
 
@@ -23,7 +25,7 @@ def masked(lq):
 
 
 @pytest.mark.parametrize('ending', ['pt2', *ONNX])
-@pytest.mark.parametrize('options, scale', [(DIFFUSING, 2), (INPAINTING, 1), (EDSR, 2), (SWINIR, 2)])
+@pytest.mark.parametrize('options, scale', [(DIFFUSING, 2), (INPAINTING, 1), (EDSR, 2), (SWINIR, 2), (DIFFIR, 2)])
 def test_what_is_written_restores_as_the_network_does(workdir, capsys, ending, options, scale):
     write_method(workdir, 'one', options, seed=1, scale=scale)
     assert main(['export', '-m', 'one.yml', '-o', f'a file.{ending}', '--size', '18', '21']) == 0
@@ -31,6 +33,7 @@ def test_what_is_written_restores_as_the_network_does(workdir, capsys, ending, o
     lq = torch.rand(1, 3, 18, 21)
     inputs = masked(lq) if options is INPAINTING else (lq, )
     net = build(options, 1)
+    torch.manual_seed(0)    # DiffIR's noise, as `basicsr restore` draws it.
     with torch.no_grad():
         padded = torch.nn.functional.pad(lq, (0, 3, 0, 6), mode='reflect') if options is SWINIR else lq
         expected = net(padded, **dict(zip(['mask'], inputs[1:])))[..., :18 * scale, :21 * scale]

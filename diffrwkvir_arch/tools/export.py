@@ -8,6 +8,8 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from diffrwkvir_arch.archs.diffir_arch import DiffIRS2
+from diffrwkvir_arch.archs.diffir_restorer import PRIOR_DIM
 from diffrwkvir_arch.archs.tokens import pad_to_multiple
 from diffrwkvir_arch.errors import InputError
 
@@ -50,11 +52,16 @@ class Exported(nn.Module):
     def __init__(self, network):
         super().__init__()
         self.net, self.multiple, self.scale = network.net, network.multiple, network.scale
+        # DiffIR would draw it anew for every image; `basicsr restore` and `basicsr compare` draw this.
+        noise = torch.randn(1, PRIOR_DIM, generator=torch.Generator().manual_seed(0))
+        self.register_buffer('noise', noise if isinstance(self.net, DiffIRS2) else None)
 
     def forward(self, lq, mask=None):
         height, width = lq.shape[-2:]
-        masks = {} if mask is None else {'mask': pad_to_multiple(mask, self.multiple)}
-        restored = self.net(pad_to_multiple(lq, self.multiple), **masks)
+        more = {} if mask is None else {'mask': pad_to_multiple(mask, self.multiple)}
+        if self.noise is not None:
+            more['noise'] = self.noise
+        restored = self.net(pad_to_multiple(lq, self.multiple), **more)
         return restored[..., :self.scale * height, :self.scale * width]
 
 
