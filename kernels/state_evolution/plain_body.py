@@ -64,8 +64,8 @@ def visited(x, height, width, direction):
 
 def unit_inverse(a, row, column):
     """(I + A)^-1 for strictly lower A (..., C, C)."""
-    inverse = (row == column).to(a.dtype).expand_as(a)
-    level = 0
+    inverse = (row == column).to(a.dtype) - a * (row // 2 == column // 2)
+    level = 1
     while 2 ** level < a.shape[-1]:
         # A between the halves of a pair of blocks of 2 ** level.
         between = (row >> level ^ column >> level) == 1
