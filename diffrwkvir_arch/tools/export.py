@@ -13,18 +13,15 @@ from diffrwkvir_arch.archs.diffir_restorer import PRIOR_DIM
 from diffrwkvir_arch.archs.tokens import pad_to_multiple
 from diffrwkvir_arch.errors import InputError
 
-from .comparison.methods import parse_method
+from .comparison.methods import NETWORKS, parse_method
 
 # Of values in [0, 1]; a step of 8 bits is 4e-3.
 TOLERANCE = 1e-3
 NAMES = ['lq', 'mask']
 PACKAGES = ('onnx', 'onnxscript', 'onnxruntime')
 
-NOTES = """methods, as those of `basicsr compare`:
-  WEIGHTS.pth             a checkpoint; its network is that of the experiment it lies in, a shipped option file's that
-                          fits, or one that spandrel recognises (pip install 'diffrwkvir[peers]')
-  FILE.yml:WEIGHTS.pth    a checkpoint of the network of an option file
-  FILE.yml                the same with the weights of its path.pretrain_network_g
+NOTES = f"""methods, as those of `basicsr compare`:
+{NETWORKS}
 
 examples:
   basicsr export -m experiments/train_DiffRWKVIR_S2_x4/models/net_g_latest.pth -o DiffRWKVIR_x4.onnx --size 64 64

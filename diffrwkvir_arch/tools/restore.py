@@ -15,16 +15,13 @@ from diffrwkvir_arch.data.pairing import list_images
 from diffrwkvir_arch.device import choose_device
 from diffrwkvir_arch.errors import InputError
 
-from .comparison.methods import finished, parse_method
+from .comparison.methods import NETWORKS, finished, parse_method
 from .comparison.names import as_file_name
 from .comparison.tiling import checked_overlap
 from .preparation.pieces import write_png
 
-NOTES = """methods, as those of `basicsr compare`:
-  WEIGHTS.pth             a checkpoint; its network is that of the experiment it lies in, a shipped option file's that
-                          fits, or one that spandrel recognises (pip install 'diffrwkvir[peers]')
-  FILE.yml:WEIGHTS.pth    a checkpoint of the network of an option file
-  FILE.yml                the same with the weights of its path.pretrain_network_g
+NOTES = f"""methods, as those of `basicsr compare`:
+{NETWORKS}
   bicubic                 MATLAB-like enlargement
 
 examples:

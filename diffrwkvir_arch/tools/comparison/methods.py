@@ -18,7 +18,12 @@ from .names import OPTION_SUFFIXES, UNFIT, own_or_shipped, split_label, split_pa
 from .recognition import load_weights, recognise
 from .tiling import restore_tiled
 
-
+# For the help of commands that take one method.
+NETWORKS = """\
+  WEIGHTS.pth             a checkpoint; its network is that of the experiment it lies in, a shipped option file's that
+                          fits, or one that spandrel recognises (pip install 'diffrwkvir[peers]')
+  FILE.yml:WEIGHTS.pth    a checkpoint of the network of an option file
+  FILE.yml                the same with the weights of its path.pretrain_network_g"""
 SCALE_MISSING = '--scale is missing, and no option file says it; such as --scale 4'
 
 
