@@ -10,10 +10,9 @@ from torch import nn
 
 from diffrwkvir_arch.archs.diffir_arch import DiffIRS2
 from diffrwkvir_arch.archs.diffir_restorer import PRIOR_DIM
-from diffrwkvir_arch.archs.tokens import pad_to_multiple
 from diffrwkvir_arch.errors import InputError
 
-from .comparison.methods import NETWORKS, parse_method
+from .comparison.methods import NETWORKS, on_images, parse_method
 
 # Of values in [0, 1]; a step of 8 bits is 4e-3.
 TOLERANCE = 1e-3
@@ -49,18 +48,15 @@ class Exported(nn.Module):
 
     def __init__(self, network):
         super().__init__()
-        self.net, self.multiple, self.scale = network.net, network.multiple, network.scale
+        self.net, self.network, self.scale = network.net, network, network.scale
         # DiffIR would draw it anew for every image; `basicsr restore` and `basicsr compare` draw this.
         noise = torch.randn(1, PRIOR_DIM, generator=torch.Generator().manual_seed(0))
         self.register_buffer('noise', noise if isinstance(self.net, DiffIRS2) else None)
 
     def forward(self, lq, mask=None):
-        height, width = lq.shape[-2:]
-        more = {} if mask is None else {'mask': pad_to_multiple(mask, self.multiple)}
-        if self.noise is not None:
-            more['noise'] = self.noise
-        restored = self.net(pad_to_multiple(lq, self.multiple), **more)
-        return restored[..., :self.scale * height, :self.scale * width]
+        joined = lq if mask is None else torch.cat([lq, mask], dim=1)
+        more = () if self.noise is None else (self.noise, )
+        return self.network.checked(on_images(self.net, *more), joined)
 
 
 def as_program(module, inputs, path):
