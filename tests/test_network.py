@@ -81,6 +81,17 @@ def test_forward_is_extract_prior_and_restore():
     assert torch.equal(restored, net.restore(lq, prior)) and torch.equal(same, prior)
 
 
+@pytest.mark.parametrize('levels, widths', [(1, [8]), (2, [8, 16]), (4, [8, 16, 32, 64])])
+def test_the_prior_is_drawn_from_every_scale_of_its_encoder(levels, widths):
+    net = small_s2(encoder_levels=levels)
+    seen = []
+    net.condition.to_prior.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
+    assert net(torch.rand(1, 3, 7, 5)).shape == (1, 3, 28, 20)
+    assert seen[0].shape == (1, sum(widths))
+    # Coarsest scale first, and none of them silent.
+    assert all(part.abs().max() > 1e-3 for part in seen[0].split(widths[::-1], dim=1))
+
+
 def test_the_prior_changes_the_restored_image():
     net = small_s2()
     lq = torch.rand(1, 3, 8, 8)
@@ -122,7 +133,8 @@ def test_gt_of_another_size_is_refused_with_both_sizes():
 
 @pytest.mark.parametrize('option, value', [
     ('scale', 5), ('shift', 'omnii'), ('mixer', 'mamba'), ('ffn', 'mlp'), ('scan', '2d'), ('upsampler', 'nearest'),
-    ('steps', 3), ('steps', 21), ('head_dim', 5), ('compress_ratio', 0)])
+    ('steps', 3), ('steps', 21), ('head_dim', 5), ('compress_ratio', 0),
+    ('encoder_levels', 0)])
 def test_an_impossible_option_is_refused_by_name(option, value):
     with pytest.raises(ValueError, match=option):
         small_s2(**{option: value})

@@ -20,7 +20,7 @@ class DiffRWKVIRS1(nn.Module):
         groups, blocks (int): Residual groups, and DSE blocks in each (Section 4.1: 4 and 6).
         head_dim (int): Channels of a head of the state; divides dim.
         prior_dim (int): Width of the prior.
-        encoder_dim (int): Channels of the prior encoder's uppermost scale.
+        encoder_dim (int): Channels of the prior encoder's uppermost scale; encoder_levels (int): its scales.
         upsampler (str): 'stepwise' | 'direct'; up_dim (int): channels of the stepwise one.
         shift (str): 'omni' | 'quad' | 'uni' (Fig. 5).
         scan (str): 'omni' | 'split' | '1d'.
@@ -31,14 +31,15 @@ class DiffRWKVIRS1(nn.Module):
     """
 
     def __init__(self, scale=4, in_channels=3, out_channels=3, dim=128, groups=4, blocks=6, head_dim=16, prior_dim=256,
-                 encoder_dim=32, upsampler='stepwise', up_dim=64, shift='omni', scan='omni', mixer='ttt', ffn='cab',
-                 compress_ratio=4, use_checkpoint=False):
+                 encoder_dim=32, encoder_levels=3, upsampler='stepwise', up_dim=64, shift='omni', scan='omni',
+                 mixer='ttt', ffn='cab', compress_ratio=4, use_checkpoint=False):
         super().__init__()
         block_options = dict(head_dim=head_dim, shift=shift, scan=scan, mixer=mixer, ffn=ffn,
                              compress_ratio=compress_ratio)
         self.restorer = Restorer(scale, in_channels, out_channels, dim, groups, blocks, prior_dim, upsampler, up_dim,
                                  use_checkpoint, block_options)
-        self.encoder = PriorEncoder(scale, in_channels, out_channels, encoder_dim, prior_dim, block_options)
+        self.encoder = PriorEncoder(scale, in_channels, out_channels, encoder_dim, prior_dim, encoder_levels,
+                                     block_options)
 
     @property
     def needs_mask(self):

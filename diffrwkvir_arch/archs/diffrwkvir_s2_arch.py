@@ -18,14 +18,14 @@ class DiffRWKVIRS2(nn.Module):
     """
 
     def __init__(self, scale=4, in_channels=3, out_channels=3, dim=128, groups=4, blocks=6, head_dim=16, prior_dim=256,
-                 encoder_dim=32, upsampler='stepwise', up_dim=64, shift='omni', scan='omni', mixer='ttt', ffn='cab',
-                 compress_ratio=4, use_checkpoint=False, steps=5, seed=0):
+                 encoder_dim=32, encoder_levels=3, upsampler='stepwise', up_dim=64, shift='omni', scan='omni',
+                 mixer='ttt', ffn='cab', compress_ratio=4, use_checkpoint=False, steps=5, seed=0):
         super().__init__()
         block_options = dict(head_dim=head_dim, shift=shift, scan=scan, mixer=mixer, ffn=ffn,
                              compress_ratio=compress_ratio)
         self.restorer = Restorer(scale, in_channels, out_channels, dim, groups, blocks, prior_dim, upsampler, up_dim,
                                  use_checkpoint, block_options)
-        self.condition = PriorEncoder(scale, in_channels, 0, encoder_dim, prior_dim, block_options)
+        self.condition = PriorEncoder(scale, in_channels, 0, encoder_dim, prior_dim, encoder_levels, block_options)
         self.diffusion = PriorDiffusion(prior_dim, steps, seed=seed)
 
     @property

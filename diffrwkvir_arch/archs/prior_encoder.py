@@ -10,8 +10,6 @@ from .initialisation import begin_small
 from .restorer import join_mask
 from .tokens import pad_to_multiple, standardize
 
-LEVELS = 3
-
 
 class ResidualBlock(nn.Module):
     """x + conv - ReLU - conv."""
@@ -37,9 +35,9 @@ class PriorEncoder(nn.Module):
     """Image or image pair -> image prior representation (IPR).
 
     LQ and GT meet on the grid of PixelUnshuffle(4)(GT), PixelUnshuffle(3) at x3: the LQ is unshuffled by what the
-    scale leaves of it. Three scales, each with half the side of the one above, of a residual and a DSE block in encoder
-    and decoder; the IPR is an MLP over the global averages of all decoder scales ("encodes hierarchical features across
-    scales").
+    scale leaves of it. The first convolution halves the sides of that grid, for a vector needs no detail of place; then
+    come scales, each with half the side of the one above, of a residual and a DSE block in encoder and decoder. The IPR
+    is an MLP over the global averages of all decoder scales ("encodes hierarchical features across scales").
 
     Args:
         scale (int): 1, 2, 3 or 4, GT side over LQ side.
@@ -48,19 +46,22 @@ class PriorEncoder(nn.Module):
         gt_channels (int): Channels of the GT; 0 builds stage 2's encoder, which sees the LQ alone.
         dim (int): Channels of the uppermost scale; every lower one has twice as many as that above it.
         prior_dim (int): Width of the IPR.
+        levels (int): Scales, 1 or more.
         block_options (dict): head_dim, shift, scan, mixer, ffn and compress_ratio of DSEBlock; where head_dim does
             not divide the channels of a scale, its heads have as many as divide both.
     """
 
-    def __init__(self, scale, in_channels=3, gt_channels=0, dim=48, prior_dim=256, block_options=None):
+    def __init__(self, scale, in_channels=3, gt_channels=0, dim=48, prior_dim=256, levels=3, block_options=None):
         super().__init__()
+        if levels < 1:
+            raise ValueError(f'encoder_levels must be at least 1, got {levels}')
         self.scale, self.in_channels = scale, in_channels
         self.sees_gt = gt_channels > 0
         self.gt_unshuffle = 3 if scale == 3 else 4
         self.lq_unshuffle = self.gt_unshuffle // scale
         channels = in_channels * self.lq_unshuffle**2 + gt_channels * self.gt_unshuffle**2
-        self.stem = nn.Conv2d(channels, dim, 3, padding=1)
-        dims = [dim * 2**level for level in range(LEVELS)]
+        self.stem = nn.Conv2d(channels, dim, 3, stride=2, padding=1)
+        dims = [dim * 2**level for level in range(levels)]
         steps = list(zip(dims, dims[1:]))
         self.encoders = nn.ModuleList(build_level(fine, block_options) for fine in dims[:-1])
         self.downs = nn.ModuleList(nn.Conv2d(fine, coarse, 3, stride=2, padding=1) for fine, coarse in steps)

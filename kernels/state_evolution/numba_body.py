@@ -7,7 +7,7 @@ from .numba_kernels import kernels
 from .threads import on_threads
 
 # Fewer multiply-adds than these are done before a second thread has woken up.
-WORTH_A_THREAD = 2 ** 20
+WORTH_A_THREAD = 2 ** 23
 
 
 def forward(q, k, v, log_decay, step_size, initial_state, height, width, directions, chunk_size, keep_states):
@@ -26,7 +26,7 @@ def forward(q, k, v, log_decay, step_size, initial_state, height, width, directi
     arrays, strides = memory(dtype, q[None], k[None], v[None], decay[..., None], step_size[..., None])
     sizes = batch, length, heads, height, width, groups, chunk_size
     (kernel, scratch), _ = kernels(q_dim, v_dim)
-    run(kernel, torch.empty(scratch(chunk_size), dtype=dtype), groups * batch * heads, scans * q.numel() * v_dim,
+    run(kernel, torch.empty(scratch(chunk_size), dtype=dtype), groups * batch * heads, 4 * scans * q.numel() * v_dim,
         *arrays, strides, *map(flat, (state, states, o)), sizes, np.array(directions))
     return sum_groups(o).to(v.dtype), state.mT.contiguous(), states
 
@@ -48,7 +48,7 @@ def backward(q, k, v, log_decay, step_size, states, height, width, directions, c
                              d_o[None])
     sizes = batch, length, heads, height, width, groups, chunk_size
     _, (kernel, scratch) = kernels(q_dim, v_dim)
-    run(kernel, torch.empty(scratch(chunk_size), dtype=dtype), groups * batch * heads, scans * q.numel() * v_dim,
+    run(kernel, torch.empty(scratch(chunk_size), dtype=dtype), groups * batch * heads, 12 * scans * q.numel() * v_dim,
         *arrays, strides, *map(flat, (d_first, states, d_q, d_k, d_v, d_log_decay, d_step_size)), sizes,
         np.array(directions))
     grads = *map(sum_groups, (d_q, d_k, d_v)), d_log_decay, d_step_size
@@ -96,21 +96,26 @@ def memory(dtype, *tensors):
 
 
 def run(kernel, scratch, tasks, work, *args):
-    """Calls kernel(*args, memory like scratch, start, stop) for all tasks, on as many threads as PyTorch uses."""
+    """Calls kernel(*args, memory like scratch, start, stop) for all tasks, on as many threads as PyTorch uses.
+
+    `work` counts all multiply-adds. Each thread takes neighbouring tasks, the heads of one sample: they lie in the same cache lines.
+    """
     threads = min(torch.get_num_threads(), tasks) if work > WORTH_A_THREAD else 1
     if threads == 1:
         kernel(*args, flat(scratch), 0, tasks)
         return
-    numbers, errors = iter(range(tasks)), []
+    # More shares than threads: one that is held up leaves its next to the others.
+    edges = [share * tasks // (2 * threads) for share in range(2 * threads + 1)]
+    shares, errors = iter(list(zip(edges, edges[1:]))), []
 
-    def share():
+    def work_off():
         try:
             own = flat(torch.empty_like(scratch))
-            for task in numbers:
-                kernel(*args, own, task, task + 1)
+            for start, stop in shares:
+                kernel(*args, own, start, stop)
         except BaseException as error:
             errors.append(error)
 
-    on_threads(share, threads)
+    on_threads(work_off, threads)
     if errors:
         raise errors[0]
