@@ -38,7 +38,8 @@ def variant(switches):
 
 VARIANTS = {name: variant(switches) for name, switches in SWITCHES.items()}
 VARIANTS['prior-off'] = one_stage({
-    'type': 'WithoutPrior', **{key: value for key, value in DIFFRWKVIR.items() if key != 'encoder_dim'}})
+    'type': 'WithoutPrior',
+    **{key: value for key, value in DIFFRWKVIR.items() if key not in ('encoder_dim', 'encoder_levels')}})
 
 
 def difference(values, default):
