@@ -1,4 +1,5 @@
 """`basicsr export`: what other runtimes make of what it wrote, what is refused."""
+import errno
 import subprocess
 import sys
 from pathlib import Path
@@ -77,8 +78,8 @@ def test_without_onnx_the_message_says_what_to_install(workdir, monkeypatch, cap
 def test_what_differs_from_the_network_is_not_kept(workdir, monkeypatch, capsys):
     write_method(workdir, 'one', EDSR)
     Path('net.pt2').write_text('an earlier one')
-    _, run = export.FORMATS['.pt2']
-    monkeypatch.setitem(export.FORMATS, '.pt2', (export.as_program, lambda *call: run(*call) + 0.01))
+    *steps, run = export.FORMATS['.pt2']
+    monkeypatch.setitem(export.FORMATS, '.pt2', (*steps, lambda *call: run(*call) + 0.01))
     assert main(['export', '-m', 'one.yml', '-o', 'net.pt2', '--size', '8', '8']) == 2
     assert 'differs from the network by 1.0e-02' in capsys.readouterr().err
     assert Path('net.pt2').read_text() == 'an earlier one' and len(list(Path().glob('*net*'))) == 1
@@ -92,3 +93,14 @@ def test_a_network_that_cannot_be_traced_is_told_by_name(workdir, monkeypatch, c
     monkeypatch.setattr('basicsr.archs.edsr_arch.EDSR.forward', untraceable)
     assert main(['export', '-m', 'one.yml', '-o', 'net.pt2', '--size', '8', '8']) == 2
     assert '-m one.yml: EDSR cannot be exported: ' in capsys.readouterr().err
+
+
+def test_a_file_that_cannot_be_written_is_not_blamed_on_the_network(workdir, monkeypatch, capsys):
+    def full(program, path):
+        raise OSError(errno.ENOSPC, 'No space left on device')
+
+    write_method(workdir, 'one', EDSR)
+    trace, _, run = export.FORMATS['.pt2']
+    monkeypatch.setitem(export.FORMATS, '.pt2', (trace, full, run))
+    assert main(['export', '-m', 'one.yml', '-o', 'net.pt2', '--size', '8', '8']) == 2
+    assert '-o net.pt2: cannot be written: [Errno 28] No space left' in capsys.readouterr().err

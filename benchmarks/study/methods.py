@@ -36,8 +36,8 @@ def two_stages(name, network_g, second, kd_weight):
          'kd_opt': {'type': 'KDL1Loss', 'loss_weight': kd_weight}}]
 
 
-# Few blocks, with full 3x3 convolutions: one of 48 channels has twice the weights of one of 32 and takes a CPU 1.4 times
-# as long.
+# Few blocks, wide, with full 3x3 convolutions: one of 48 channels has twice the weights of one of 32 and takes a CPU
+# 1.4 times as long.
 DIFFRWKVIR = dict(scale=SCALE, dim=48, groups=1, blocks=2, head_dim=16, prior_dim=48, encoder_dim=8, encoder_levels=2,
                   compress_ratio=1, up_dim=32)
 DIFFRWKVIR_SECOND = dict(steps=5)

@@ -59,15 +59,19 @@ class Exported(nn.Module):
         return self.network.checked(on_images(self.net, *more), joined)
 
 
-def as_program(module, inputs, path):
-    torch.export.save(torch.export.export(module, inputs), path)
+def trace_program(module, inputs):
+    return torch.export.export(module, inputs)
 
 
-def as_onnx(module, inputs, path):
+def trace_onnx(module, inputs):
     # Without `optimize`, whose time grows with the square of a graph; ONNX Runtime optimizes what it loads.
     program = torch.onnx.export(module, inputs, dynamo=True, optimize=False, verbose=False, output_names=['restored'],
                                 input_names=NAMES[:len(inputs)])
     program.model.metadata_props['scale'] = str(module.scale)
+    return program
+
+
+def save_onnx(program, path):
     program.save(path)
 
 
@@ -82,7 +86,7 @@ def run_onnx(path, inputs):
     return torch.from_numpy(session.run(['restored'], named)[0])
 
 
-FORMATS = {'.onnx': (as_onnx, run_onnx), '.pt2': (as_program, run_program)}
+FORMATS = {'.onnx': (trace_onnx, save_onnx, run_onnx), '.pt2': (trace_program, torch.export.save, run_program)}
 
 
 def check(args):
@@ -106,6 +110,15 @@ def can_import(package):
         importlib.import_module(package)
         return True
     return False
+
+
+@contextlib.contextmanager
+def told(errors, what):
+    """Raises InputError with `what` and the first line of one of these errors in its place."""
+    try:
+        yield
+    except errors as error:
+        raise InputError(f'{what}: {(str(error).strip() or type(error).__name__).splitlines()[0]}') from error
 
 
 def largest_difference(restored, expected):
@@ -133,17 +146,17 @@ def main(arguments=None):
     inputs = (torch.rand(1, 3, *args.size, generator=generator), )
     if network.needs_mask:
         inputs += ((torch.rand(1, 1, *args.size, generator=generator) > 0.5).float(), )
-    write, run = FORMATS[args.output.suffix]
+    trace, save, run = FORMATS[args.output.suffix]
     unfinished = args.output.with_name(f'.{args.output.stem}.unfinished{args.output.suffix}')
     try:
         with torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter('ignore')
             expected = module(*inputs)
-            try:
-                write(module, inputs, unfinished)
-            except Exception as error:    # Of networks that exporters do not understand, in whatever way they say so.
-                raise InputError(f'-m {args.method}: {type(network.net).__name__} cannot be exported: '
-                                 f'{str(error).strip().splitlines()[0]}') from error
+            with told(Exception, f'-m {args.method}: {type(network.net).__name__} cannot be exported'):
+                program = trace(module, inputs)
+            # PyTorch's writer of archives has no error of its own for a full disk.
+            with told((OSError, RuntimeError), f'-o {args.output}: cannot be written'):
+                save(program, unfinished)
             difference = largest_difference(run(unfinished, inputs), expected)
         if difference > TOLERANCE:
             raise InputError(f'-m {args.method}: what was exported differs from the network by {difference:.1e} of the '

@@ -98,7 +98,8 @@ def memory(dtype, *tensors):
 def run(kernel, scratch, tasks, work, *args):
     """Calls kernel(*args, memory like scratch, start, stop) for all tasks, on as many threads as PyTorch uses.
 
-    `work` counts all multiply-adds. Each thread takes neighbouring tasks, the heads of one sample: they lie in the same cache lines.
+    `work` counts the multiply-adds of all tasks. Each thread takes neighbouring tasks, the heads of one sample, for
+    these lie in the same cache lines.
     """
     threads = min(torch.get_num_threads(), tasks) if work > WORTH_A_THREAD else 1
     if threads == 1:
