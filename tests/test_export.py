@@ -38,7 +38,7 @@ def test_what_is_written_restores_as_the_network_does(workdir, capsys, ending, o
     with torch.no_grad():
         padded = torch.nn.functional.pad(lq, (0, 3, 0, 6), mode='reflect') if options is SWINIR else lq
         expected = net(padded, **dict(zip(['mask'], inputs[1:])))[..., :18 * scale, :21 * scale]
-    restored = export.FORMATS[f'.{ending}'][1](Path(f'a file.{ending}'), inputs)
+    restored = export.FORMATS[f'.{ending}'][-1](Path(f'a file.{ending}'), inputs)
     assert (restored - expected).abs().max() < 1e-5 and expected.std() > 0.05
     assert [path.name for path in Path().iterdir() if 'unfinished' in path.name] == []
 
