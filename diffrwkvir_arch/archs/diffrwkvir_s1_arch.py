@@ -39,7 +39,7 @@ class DiffRWKVIRS1(nn.Module):
         self.restorer = Restorer(scale, in_channels, out_channels, dim, groups, blocks, prior_dim, upsampler, up_dim,
                                  use_checkpoint, block_options)
         self.encoder = PriorEncoder(scale, in_channels, out_channels, encoder_dim, prior_dim, encoder_levels,
-                                     block_options)
+                                    block_options)
 
     @property
     def needs_mask(self):
