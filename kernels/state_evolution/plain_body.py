@@ -1,9 +1,8 @@
 """State evolution in PyTorch operators without memory, for what a graph has to hold whole: torch.export, ONNX, vmap.
 
-The chunk form of chunked_body.py, whose names these are, for all chunks at once. Between chunks S' = S P + H is a
-product of maps, found by doubling: after the step with `shift`, P and H of a chunk cover 2 * shift chunks up to it.
-(I + A)^-1 merges inverses of diagonal blocks pair by pair, as ONNX has no triangular solve. Sizes become constants of
-the graph.
+The chunk form of chunked_body.py, whose names these are, for all chunks at once. From chunk to chunk S' = S P + H: pairs
+of these maps become one map until a single one is left, and learn their states on the way back. (I + A)^-1 merges
+inverses of diagonal blocks pair by pair, as ONNX has no triangular solve. Sizes become constants of the graph.
 
 It holds one state per chunk, scan and head, and as many maps; other bodies are faster.
 """
@@ -45,7 +44,9 @@ def forward(q, k, v, log_decay, step_size, initial_state, height, width, directi
         u, w = x @ v_c, x @ (k_c * -(g - log_w).exp())
         f = ek * (g[:, :, -1:] - g).exp()
         eye = torch.eye(q.shape[-1], dtype=dtype, device=q.device)
-        before, last = join(w.mT @ f + eye * g[:, :, -1:].exp(), u.mT @ f, initial_state, eye)
+        h = u.mT @ f
+        first = h[:1] * 0 if initial_state is None else initial_state.flatten(0, 2)[None].to(dtype)
+        before, last = join(w.mT @ f + eye * g[:, :, -1:].exp(), h, first, eye)
         o = (q_c * g.exp() + m @ w) @ before.mT + m @ u
 
         o = o.unflatten(1, (scans, batch, heads)).permute(1, 0, 4, 2, 3, 5).flatten(1, 2)    # (D, N * C, B, H, Dv)
@@ -74,14 +75,13 @@ def unit_inverse(a, row, column):
     return inverse
 
 
-def join(p, h, initial_state, eye):
-    """p (N, G, Dk, Dk), h (N, G, Dv, Dk) of every chunk -> the states before each (N, G, Dv, Dk), and the last one."""
-    shift = 1
-    while shift < len(p):
-        p_before = torch.cat([eye.expand(shift, *p.shape[1:]), p[:-shift]])
-        h = torch.cat([h[:shift] * 0, h[:-shift]]) @ p + h
-        p = p_before @ p
-        shift *= 2
-    start = torch.zeros_like(h[0]) if initial_state is None else initial_state.flatten(0, 2).to(h.dtype)
-    after = h if initial_state is None else start @ p + h
-    return torch.cat([start[None], after[:-1]]), after[-1]
+def join(p, h, first, eye):
+    """p (N, G, Dk, Dk), h (N, G, Dv, Dk) of every chunk, the first state -> the states before each, and the last one."""
+    if len(p) == 1:
+        return first, first @ p + h
+    count = len(p)
+    if count % 2:    # one more, which changes nothing
+        p, h = torch.cat([p, eye.expand_as(p[:1])]), torch.cat([h, h[:1] * 0])
+    (p, p_next), (h, h_next) = (x.unflatten(0, (-1, 2)).unbind(1) for x in (p, h))
+    before, last = join(p @ p_next, h @ p_next + h_next, first, eye)
+    return torch.stack([before, before @ p + h], 1).flatten(0, 1)[:count], last
