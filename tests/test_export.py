@@ -41,6 +41,7 @@ def test_what_is_written_restores_as_the_network_does(workdir, capsys, ending, o
     restored = export.FORMATS[f'.{ending}'][-1](Path(f'a file.{ending}'), inputs)
     assert (restored - expected).abs().max() < 1e-5 and expected.std() > 0.05
     assert [path.name for path in Path().iterdir() if 'unfinished' in path.name] == []
+    assert str(Path(export.__file__).parents[1]).encode() not in Path(f'a file.{ending}').read_bytes()
 
 
 def test_a_program_needs_nothing_of_this_package(workdir):

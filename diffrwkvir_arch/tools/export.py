@@ -60,7 +60,10 @@ class Exported(nn.Module):
 
 
 def trace_program(module, inputs):
-    return torch.export.export(module, inputs)
+    program = torch.export.export(module, inputs)
+    for node in program.graph.nodes:
+        node.meta.pop('stack_trace', None)    # paths of this machine
+    return program
 
 
 def trace_onnx(module, inputs):
@@ -68,6 +71,8 @@ def trace_onnx(module, inputs):
     program = torch.onnx.export(module, inputs, dynamo=True, optimize=False, verbose=False, output_names=['restored'],
                                 input_names=NAMES[:len(inputs)])
     program.model.metadata_props['scale'] = str(module.scale)
+    for node in program.model.graph:
+        node.metadata_props.clear()    # stack traces, more than half of the file
     return program
 
 
@@ -81,7 +86,9 @@ def run_program(path, inputs):
 
 def run_onnx(path, inputs):
     import onnxruntime
-    session = onnxruntime.InferenceSession(path, providers=['CPUExecutionProvider'])
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3    # errors; it warns of every constant that it does not fold
+    session = onnxruntime.InferenceSession(path, options, providers=['CPUExecutionProvider'])
     named = {put.name: x.numpy() for put, x in zip(session.get_inputs(), inputs)}
     return torch.from_numpy(session.run(['restored'], named)[0])
 
