@@ -45,7 +45,7 @@ def forward(q, k, v, log_decay, step_size, initial_state, height, width, directi
         f = ek * (g[:, :, -1:] - g).exp()
         eye = torch.eye(q.shape[-1], dtype=dtype, device=q.device)
         h = u.mT @ f
-        first = h[:1] * 0 if initial_state is None else initial_state.flatten(0, 2)[None].to(dtype)
+        first = torch.zeros_like(h[:1]) if initial_state is None else initial_state.flatten(0, 2)[None].to(dtype)
         before, last = join(w.mT @ f + eye * g[:, :, -1:].exp(), h, first, eye)
         o = (q_c * g.exp() + m @ w) @ before.mT + m @ u
 
@@ -81,7 +81,7 @@ def join(p, h, first, eye):
         return first, first @ p + h
     count = len(p)
     if count % 2:    # one more, which changes nothing
-        p, h = torch.cat([p, eye.expand_as(p[:1])]), torch.cat([h, h[:1] * 0])
+        p, h = torch.cat([p, eye.expand_as(p[:1])]), torch.cat([h, torch.zeros_like(h[:1])])
     (p, p_next), (h, h_next) = (x.unflatten(0, (-1, 2)).unbind(1) for x in (p, h))
     before, last = join(p @ p_next, h @ p_next + h_next, first, eye)
     return torch.stack([before, before @ p + h], 1).flatten(0, 1)[:count], last
