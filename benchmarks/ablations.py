@@ -39,7 +39,7 @@ def variant(switches):
 VARIANTS = {name: variant(switches) for name, switches in SWITCHES.items()}
 VARIANTS['prior-off'] = one_stage({
     'type': 'WithoutPrior',
-    **{key: value for key, value in DIFFRWKVIR.items() if key not in ('encoder_dim', 'encoder_levels')}})
+    **{key: value for key, value in DIFFRWKVIR.items() if not key.startswith('encoder_')}})
 
 
 def difference(values, default):

@@ -6,6 +6,11 @@ class InputError(ValueError):
     """A file, folder or option that cannot be used; the message names it and says what would work."""
 
 
+def first_line(error):
+    """Of an exception's message, for a message of one line; the name of its type where it has none."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
 def did_you_mean(name, known):
     """Ends an error message about an unknown name.
 

@@ -3,7 +3,7 @@ import warnings
 
 import torch
 
-from diffrwkvir_arch.errors import InputError
+from diffrwkvir_arch.errors import InputError, first_line
 from diffrwkvir_arch.pretrained import find_weights, load_weights
 
 # Of each backbone: torchvision's ImageNet weights, and the smallest side that its poolings leave something of.
@@ -63,5 +63,5 @@ def build_lpips(net, path):
         model.net.load_state_dict({name: state[source] for name, source in names.items()})
     except (KeyError, RuntimeError) as error:
         raise InputError(f'{path} does not hold the weights of torchvision\'s network for net={net}: '
-                         f'{str(error).splitlines()[0]}') from error
+                         f'{first_line(error)}') from error
     return model.requires_grad_(False)

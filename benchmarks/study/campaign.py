@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from diffrwkvir_arch.errors import InputError
+from diffrwkvir_arch.errors import InputError, first_line
 from diffrwkvir_arch.tools.call_cost import device_name
 from diffrwkvir_arch.toolbox.stopping import stop_request
 
@@ -164,7 +164,7 @@ def attempt(label, outcome, out, action):
     try:
         return action()
     except Exception as error:
-        outcome.failures.append(f'{label}: {(str(error).strip() or type(error).__name__).splitlines()[0]}')
+        outcome.failures.append(f'{label}: {first_line(error)}')
         say(f'{outcome.failures[-1]} (see failures.log)')
         with (out / 'failures.log').open('a', encoding='utf-8') as log:
             log.write(f'{label}\n{traceback.format_exc()}\n')

@@ -13,7 +13,7 @@ from basicsr.utils import set_random_seed
 from basicsr.utils.dist_util import get_dist_info, init_dist, master_only
 
 from diffrwkvir_arch import option_file
-from diffrwkvir_arch.errors import InputError, did_you_mean
+from diffrwkvir_arch.errors import InputError, did_you_mean, first_line
 from diffrwkvir_arch.toolbox.arguments import drop_local_rank, option_arguments
 from diffrwkvir_arch.toolbox.distributed import agree
 from diffrwkvir_arch.toolbox.logs import close_logs, warn
@@ -81,7 +81,7 @@ def load_option_file(path):
     except yaml.YAMLError as error:
         mark = getattr(error, 'problem_mark', None) or getattr(error, 'context_mark', None)
         line = f', line {mark.line + 1}' if mark else ''
-        problem = getattr(error, 'problem', None) or str(error).splitlines()[0]
+        problem = getattr(error, 'problem', None) or first_line(error)
         raise InputError(f'{path}{line}: not valid YAML: {problem}') from None
     except ValueError as error:
         raise InputError(f'{path}: not valid YAML: {error}') from None

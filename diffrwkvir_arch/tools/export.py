@@ -10,7 +10,7 @@ from torch import nn
 
 from diffrwkvir_arch.archs.diffir_arch import DiffIRS2
 from diffrwkvir_arch.archs.diffir_restorer import PRIOR_DIM
-from diffrwkvir_arch.errors import InputError
+from diffrwkvir_arch.errors import InputError, first_line
 
 from .comparison.methods import NETWORKS, on_images, parse_method
 
@@ -125,7 +125,7 @@ def told(errors, what):
     try:
         yield
     except errors as error:
-        raise InputError(f'{what}: {(str(error).strip() or type(error).__name__).splitlines()[0]}') from error
+        raise InputError(f'{what}: {first_line(error)}') from error
 
 
 def largest_difference(restored, expected):

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import torch
 
-from diffrwkvir_arch.errors import InputError
+from diffrwkvir_arch.errors import InputError, first_line
 from diffrwkvir_arch.toolbox.checkpoints import explain_misfit, find_weights, read_checkpoint
 from diffrwkvir_arch.toolbox.options import SHIPPED_OPTIONS
 
@@ -99,7 +99,7 @@ def by_spandrel(path, scale):
     try:
         descriptor = spandrel.ModelLoader(device='cpu').load_from_file(path)
     except Exception as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        reason = first_line(error)
         raise InputError(f'{unknown}, and spandrel cannot read it ({reason}); name its own as '
                          f'OPTION_FILE:{path}') from None
     kinds = spandrel.ImageModelDescriptor, spandrel.MaskedImageModelDescriptor

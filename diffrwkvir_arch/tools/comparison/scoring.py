@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from basicsr.metrics import calculate_metric
 
-from diffrwkvir_arch.errors import InputError, did_you_mean
+from diffrwkvir_arch.errors import InputError, did_you_mean, first_line
 from diffrwkvir_arch.metrics.hole_metric import takes_mask
 from diffrwkvir_arch.metrics.inception_metric import SetScores, is_of_set
 from diffrwkvir_arch.metrics.protocols import protocol_metrics
@@ -98,7 +98,7 @@ def usable_metrics(metrics):
             else:
                 measure({'img': noise[0], 'img2': noise[1]}, hole, options)
         except (InputError, ImportError, OSError) as error:
-            unusable[name] = str(error).splitlines()[0]
+            unusable[name] = first_line(error)
         else:
             usable[name] = options
     return usable, unusable
