@@ -105,3 +105,13 @@ def test_a_file_that_cannot_be_written_is_not_blamed_on_the_network(workdir, mon
     monkeypatch.setitem(export.FORMATS, '.pt2', (trace, full, run))
     assert main(['export', '-m', 'one.yml', '-o', 'net.pt2', '--size', '8', '8']) == 2
     assert '-o net.pt2: cannot be written: [Errno 28] No space left' in capsys.readouterr().err
+
+
+def test_an_error_without_a_message_is_told_by_its_type(workdir, monkeypatch, capsys):
+    def silent(module, inputs):
+        raise AssertionError
+
+    write_method(workdir, 'one', EDSR)
+    monkeypatch.setitem(export.FORMATS, '.pt2', (silent, *export.FORMATS['.pt2'][1:]))
+    assert main(['export', '-m', 'one.yml', '-o', 'net.pt2', '--size', '8', '8']) == 2
+    assert 'EDSR cannot be exported: AssertionError' in capsys.readouterr().err
