@@ -95,6 +95,17 @@ def adjoint_walk(q, k, d_o, log_decay, step_size, leaving, d_states, d_initial,
         tl.store(d_initial + stream * DV * DK + place, d_s, inside)
 
 
+@triton.jit
+def of_keys(s, d_s, u_t, z_t, d_predict, d_erase, d_write, DOT: tl.constexpr, PARTS: tl.constexpr):
+    """Adds what one block of rows has for the gradients of k as it predicts, of k_t . k_s, and of k as it writes.
+
+    s, d_s (BV, BK): the state before the chunk, the gradient of that after it; u_t, z_t (BV, CHUNK).
+    """
+    z = tl.trans(z_t)
+    return (dot(z, s, d_predict, DOT, PARTS), dot(z, u_t, d_erase, DOT, PARTS),
+            dot(tl.trans(u_t), d_s, d_write, DOT, PARTS))
+
+
 @triton.jit(do_not_specialize=['length', 'height', 'width', 'directions', 'batch', 'heads', 'streams', 'segment',
                                'w_d', 'w_b', 'e_d', 'e_b', 'jobs'])
 def gradients(q, k, v, d_o, log_decay, step_size, states, d_states, scratch,
@@ -113,6 +124,8 @@ def gradients(q, k, v, d_o, log_decay, step_size, states, d_states, scratch,
     rows: tl.constexpr = (DV + BV - 1) // BV * BV
     # S and dS before a chunk, its U^T, Z^T and (I + A)^-T, and <S', dS'>, in 16-byte pieces.
     size: tl.constexpr = 2 * rows * (BK + CHUNK) + CHUNK * CHUNK + 4
+    # Operands that are split for tf32x3 fill the registers: what k's gradient needs waits until q's is stored.
+    one_by_one: tl.constexpr = rows == BV and DOT == tl.float32
     o_length = length if HAS_D_O else 0
     for job in tl.range(tl.program_id(0), jobs, tl.num_programs(0), disable_licm=True):
         stream = job % streams
@@ -194,15 +207,13 @@ def gradients(q, k, v, d_o, log_decay, step_size, states, d_states, scratch,
             d_erase = d_read
             for block in tl.range(0, rows, BV, disable_licm=True):
                 d_o_c = load_tokens(d_o_s, pixel, token < o_length, o_t, block, DV, BV, DOT)
-                u_t = tl.load(u_kept + chunk * size + block * CHUNK)
-                z = tl.trans(tl.load(z_kept + chunk * size + block * CHUNK))
-                s = tl.load(s_kept + chunk * size + block * BK)
+                s, u_t = tl.load(s_kept + chunk * size + block * BK), tl.load(u_kept + chunk * size + block * CHUNK)
                 d_q_c = dot_exact_left(d_o_c, s, d_q_c, PARTS)
-                d_predict = dot(z, s, d_predict, DOT, PARTS)
                 d_read = dot_exact_left(d_o_c, u_t, d_read, PARTS)
-                d_erase = dot(z, u_t, d_erase, DOT, PARTS)
-                d_s = tl.load(d_s_kept + (chunk + 1) * size + block * BK)
-                d_write = dot(tl.trans(u_t), d_s, d_write, DOT, PARTS)
+                if not one_by_one:
+                    z_t = tl.load(z_kept + chunk * size + block * CHUNK)
+                    d_s = tl.load(d_s_kept + (chunk + 1) * size + block * BK)
+                    d_predict, d_erase, d_write = of_keys(s, d_s, u_t, z_t, d_predict, d_erase, d_write, DOT, PARTS)
 
             log_w, g, e = chunk_gates(w_s, e_s, pixel, exists, w_t, e_t)
             q_c = load_tokens(q_s, pixel, exists, q_t, 0, DK, BK, DOT)
@@ -211,14 +222,20 @@ def gradients(q, k, v, d_o, log_decay, step_size, states, d_states, scratch,
             w = tl.exp2(log_w)
             # What a token reads of its own writing no decay touches: kept apart, for it would cancel in d_log_w.
             at_once = tl.sum(tl.where(column == tl.arange(0, CHUNK)[:, None], d_read, 0.), 1)
-            # Gradients of e_s q_t . k_s and -e_s k_t . k_s, s < t.
-            d_read_t, d_erase_t = tl.trans(d_read) * erase_t * w[None, :], tl.trans(d_erase) * erase_t
-            d_read, d_erase = d_read * erase * w[:, None] * e[None, :], d_erase * erase * e[None, :]
+            # The gradient of e_s q_t . k_s, s < t.
+            d_read_t = tl.trans(d_read) * erase_t * w[None, :]
+            d_read = d_read * erase * w[:, None] * e[None, :]
             q_f, k_f = q_c.to(tl.float32), k_c.to(tl.float32)
             d_q_c = d_q_c * tl.exp2(g)[:, None] + dot_exact_right(d_read, k_c, PARTS)
             spanned = tl.sum(q_f * d_q_c, 1)
             d_q_t = tl.trans(d_q_c + (at_once * e)[:, None] * k_f)
             store_tokens(d_q + (tokens * heads + head) * DK, d_q_t, pixel, exists, heads * DK, 0, DK, BK)
+            if one_by_one:
+                s, u_t = tl.load(s_kept + chunk * size), tl.load(u_kept + chunk * size)
+                z_t, d_s = tl.load(z_kept + chunk * size), tl.load(d_s_kept + (chunk + 1) * size)
+                d_predict, d_erase, d_write = of_keys(s, d_s, u_t, z_t, d_predict, d_erase, d_write, DOT, PARTS)
+            # The gradient of -e_s k_t . k_s, s < t.
+            d_erase_t, d_erase = tl.trans(d_erase) * erase_t, d_erase * erase * e[None, :]
             # k_t acts twice: it predicts, whence minus d_predict, and it writes, scaled by e_t.
             d_predict = d_predict * tl.exp2(g - log_w)[:, None] + dot_exact_right(d_erase, k_c, PARTS)
             d_write = d_write * tl.exp2(chunk_total(g) - g)[:, None] + dot_exact_right(d_read_t, q_c, PARTS)

@@ -14,38 +14,41 @@ from triton_compiled import TOOL, compile_call, compiling_for
 if not TOOL.exists():
     pytest.skip(f'Triton came without {TOOL.name}', allow_module_level=True)
 
-# Warp instructions per token in the main loop of a program, 15 % above the most measured (Triton 3.6 and 3.9, sm_80 and
-# sm_90). Few streams (batch 1): 16 rows of the state per walk, in segments. Many (batch 64): 32 rows, one segment.
+# Warp instructions per token in the main loop of a program, at most 15 % above the most measured (Triton 3.6 to 3.9,
+# sm_80 and sm_90). Few streams (batch 1): 16 rows of the state per walk, in segments. Many (batch 64): 32 rows, one segment.
 # `gradients` takes all rows.
 CEILINGS = {
     (torch.bfloat16, 16, 1): {'walk': 77, 'walk for the maps': 61, 'adjoint_walk': 81, 'adjoint_walk for the maps': 77,
                               'compose': 63, 'gradients': 253},
     (torch.bfloat16, 32, 1): {'walk': 84, 'walk for the maps': 67, 'adjoint_walk': 89, 'adjoint_walk for the maps': 84,
-                              'compose': 49, 'gradients': 420},
+                              'compose': 57, 'gradients': 420},
     (torch.bfloat16, 64, 1): {'walk': 155, 'walk for the maps': 125, 'adjoint_walk': 170,
-                              'adjoint_walk for the maps': 158, 'compose': 123, 'gradients': 1300},
+                              'adjoint_walk for the maps': 158, 'compose': 164, 'gradients': 1300},
     (torch.bfloat16, 32, 64): {'walk': 108, 'adjoint_walk': 117},
     (torch.bfloat16, 64, 64): {'walk': 208, 'adjoint_walk': 218},
     (torch.float16, 32, 64): {'walk': 108, 'adjoint_walk': 113},
     (torch.float16, 64, 1): {'walk': 149, 'walk for the maps': 118, 'adjoint_walk': 159,
-                             'adjoint_walk for the maps': 151, 'compose': 123, 'gradients': 1230},
+                             'adjoint_walk for the maps': 151, 'compose': 164, 'gradients': 1230},
     (torch.float32, 16, 1): {'walk': 182, 'walk for the maps': 143, 'adjoint_walk': 186,
                              'adjoint_walk for the maps': 183, 'compose': 63, 'gradients': 421},
     (torch.float32, 32, 1): {'walk': 241, 'walk for the maps': 184, 'adjoint_walk': 251,
-                             'adjoint_walk for the maps': 248, 'compose': 49, 'gradients': 1000},
+                             'adjoint_walk for the maps': 248, 'compose': 57, 'gradients': 1000},
     (torch.float32, 64, 1): {'walk': 597, 'walk for the maps': 419, 'adjoint_walk': 585,
-                             'adjoint_walk for the maps': 575, 'compose': 123, 'gradients': 3203},
+                             'adjoint_walk for the maps': 575, 'compose': 164, 'gradients': 3203},
     (torch.float32, 32, 64): {'walk': 242},
 }
 VERSION = tuple(map(int, triton.__version__.split('.')[:2]))
-# Instructions that spill registers, of thousands: bytes of an input number, kernel, width. The first: addresses of a
-# job, fetched once per chunk; without Triton 3.9's --regAllocOptLevel=2 there are 4.
-SPILLS = {(4, 'gradients', 16): 37} if VERSION >= (3, 9) else {
-    (2, 'adjoint_walk for the maps', 16): 9, (2, 'gradients', 32): 2, (2, 'gradients', 64): 40,
-    (4, 'gradients', 16): 10, (4, 'gradients', 32): 18, (4, 'gradients', 64): 46}
 # Where a block may have 99 KiB (sm_86, sm_89), three of ours fit.
 SHARED = 32 * 1024
 MEASURED = VERSION >= (3, 6)
+
+
+def allowed_spills(name):
+    """Instructions that spill registers, of thousands: which values stay in registers is each assembler's own choice."""
+    if VERSION >= (3, 9):
+        return 0
+    return 46 if name == 'gradients' else 9
+
 
 CASES = [(number, *shape) for number in (80, 90) for shape in CEILINGS if number == 90 or shape[0] != torch.float16]
 
@@ -61,7 +64,7 @@ def test_every_kernel_compiles_without_wgmma_and_keeps_to_registers_and_instruct
         assert not kernel.uses_wgmma, name
         assert kernel.shared <= SHARED, name
         if MEASURED:
-            assert kernel.spills <= SPILLS.get((dtype.itemsize, name, dim), 0), name
+            assert kernel.spills <= allowed_spills(name), name
             assert 0 < kernel.instructions <= ceilings[name], name
 
 
