@@ -38,8 +38,8 @@ CEILINGS = {
     (torch.float32, 32, 64): {'walk': 242},
 }
 VERSION = tuple(map(int, triton.__version__.split('.')[:2]))
-# Where a block may have 99 KiB (sm_86, sm_89), three of ours fit.
-SHARED = 32 * 1024
+# Where a multiprocessor has 100 KiB (sm_86, sm_89), three programs fit, or two of the few of `compose`.
+SHARED = {'compose': 48 * 1024}
 MEASURED = VERSION >= (3, 6)
 
 
@@ -62,7 +62,7 @@ def test_every_kernel_compiles_without_wgmma_and_keeps_to_registers_and_instruct
     for name, kernel in kernels.items():
         # Triton has got it wrong on Hopper, and no product here is large enough to need it.
         assert not kernel.uses_wgmma, name
-        assert kernel.shared <= SHARED, name
+        assert kernel.shared <= SHARED.get(name, 32 * 1024), name
         if MEASURED:
             assert kernel.spills <= allowed_spills(name), name
             assert 0 < kernel.instructions <= ceilings[name], name
