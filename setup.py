@@ -18,7 +18,7 @@ setup(
     python_requires='>=3.10',
     packages=find_packages(include=['diffrwkvir_arch*']) + ['diffrwkvir_arch.options', 'state_evolution'],
     package_dir={'state_evolution': 'kernels/state_evolution', 'diffrwkvir_arch.options': 'options'},
-    package_data={'diffrwkvir_arch.options': ['*.yml']},
+    package_data={'diffrwkvir_arch': ['weights/*'], 'diffrwkvir_arch.options': ['*.yml']},
     install_requires=[
         'basicsr>=1.4.2',
         'torch>=2.4',

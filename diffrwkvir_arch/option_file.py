@@ -6,6 +6,7 @@ or dataset class mentions as a quoted word: an option that no code reads is a mi
 """
 import os
 import re
+from pathlib import Path
 
 from diffrwkvir_arch.errors import InputError, did_you_mean
 from diffrwkvir_arch.option_sections import (as_count, check_metric, check_network, check_training, declared, is_own,
@@ -31,6 +32,7 @@ KNOWN = {
         'phase'
     },
 }
+SHIPPED_WEIGHTS = Path(__file__).parent / 'weights'
 # How the options of path begin that each network has.
 OF_A_NETWORK = '^(pretrain_network|param_key|strict_load)_'
 # What a model's own options belong to.
@@ -141,7 +143,7 @@ def check_section(opt, path, model, warn):
             continue
         others = [other for other, cls in registries()['model'] if key in quoted_words(cls) | declared(cls, path)]
         if key in KNOWN_ELSEWHERE.get(path, {}):
-            others.append(KNOWN_ELSEWHERE[path][key])
+            others.insert(0, KNOWN_ELSEWHERE[path][key])
         if others:
             warn(f"option '{name}' has no effect with model_type {model.__name__}; {others[0]} reads it")
         elif is_own(model):
@@ -221,11 +223,18 @@ def check_places(opt):
                 raise InputError(f'datasets.{phase}.{key}: {place} does not exist{missing_place_hint(key, place)}')
 
 
+def find_checkpoint(place):
+    """The path of a checkpoint: the given one, or that of the shipped weights where there is nothing but their name."""
+    place = os.path.expanduser(place)
+    shipped = SHIPPED_WEIGHTS / place
+    return str(shipped) if os.path.basename(place) == place and shipped.is_file() and not os.path.exists(place) else place
+
+
 def check_checkpoints(path):
     """The checkpoints that training starts from must exist: it would find out after it has put an earlier run away."""
     for key, place in path.items():
         if key.startswith('pretrain_network_') and isinstance(place, str):
-            if not os.path.isfile(os.path.expanduser(place)):
+            if not os.path.isfile(find_checkpoint(place)):
                 raise InputError(f'path.{key}: {place} does not exist{missing_place_hint(key, place)}')
 
 

@@ -9,7 +9,8 @@ import torch
 import yaml
 from compare_cases import DIFFUSING, EDSR, SCALE, build, write_method
 from diffrwkvir_arch.errors import InputError
-from diffrwkvir_arch.tools.comparison import methods, plots, recognition, sheets, tiling
+from diffrwkvir_arch.tiling import restore_tiled
+from diffrwkvir_arch.tools.comparison import methods, plots, recognition, sheets
 from diffrwkvir_arch.tools.comparison.contest import Results, Settings, write_image
 from diffrwkvir_arch.tools.comparison.image_sets import digest, parse_sets
 from diffrwkvir_arch.tools.networks import by_option_file
@@ -94,7 +95,7 @@ def test_tiles_of_a_pointwise_network_make_its_whole_image_again():
             sizes.append(piece.shape[-2:])
             return piece.repeat_interleave(2, -1).repeat_interleave(2, -2)**2
 
-        output = tiling.restore_tiled(restore, image, 2, tile, overlap)
+        output = restore_tiled(restore, image, 2, tile, overlap)
         expected = image.repeat_interleave(2, -1).repeat_interleave(2, -2)**2
         assert torch.allclose(output, expected, atol=1e-6) and max(max(size) for size in sizes) <= tile
         assert len(sizes) > 1

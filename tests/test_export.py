@@ -115,3 +115,10 @@ def test_an_error_without_a_message_is_told_by_its_type(workdir, monkeypatch, ca
     monkeypatch.setitem(export.FORMATS, '.pt2', (silent, *export.FORMATS['.pt2'][1:]))
     assert main(['export', '-m', 'one.yml', '-o', 'net.pt2', '--size', '8', '8']) == 2
     assert 'EDSR cannot be exported: AssertionError' in capsys.readouterr().err
+
+
+def test_without_a_method_the_weights_that_come_with_the_package_are_exported(workdir, capsys):
+    assert main(['export', '-o', 'x2.pt2', '--size', '8', '12', '--scale', '2']) == 0
+    assert 'lq (1, 3, 8, 12) -> restored (1, 3, 16, 24)' in capsys.readouterr().out
+    assert main(['export', '-o', 'x6.pt2', '--size', '8', '12', '--scale', '6']) == 2
+    assert '-m is missing: no weights for --scale 6' in capsys.readouterr().err

@@ -92,16 +92,15 @@ def test_neither_networks_losses_leave_gradients_in_the_other(root):
     step, seen = model.step, []
 
     def spy(label, *rest):
-        other = model.net_d if label == 'g' else model.net_g
-        before = [p.grad if p.grad is None else p.grad.clone() for p in other.parameters()]
         step(label, *rest)
-        seen.append((label, before, [p.grad for p in other.parameters()]))
+        seen.append((label, *([p.grad if p.grad is None else p.grad.clone() for p in net.parameters()]
+                              for net in (model.net_g, model.net_d))))
 
     model.step = spy
     model.optimize_parameters(1)
-    (first, _, of_d), (second, before, of_g) = seen
+    (first, of_g, of_d), (second, of_g_later, of_d_later) = seen
     assert (first, second) == ('g', 'd') and all(grad is None for grad in of_d)
-    assert all(torch.equal(*pair) for pair in zip(before, of_g))
+    assert all(torch.equal(*pair) for pair in zip(of_g, of_g_later)) and any(grad.any() for grad in of_d_later)
 
 
 @pytest.mark.parametrize('label', ['g', 'd'])
@@ -280,3 +279,8 @@ def test_two_processes_train_both_networks_as_one_does(root, tmp_path):
     for label in one:
         for key in one[label]:
             torch.testing.assert_close(two[label][key], one[label][key], atol=2e-6, rtol=1e-4)
+
+
+def test_micro_batches_are_refused(root, capsys):
+    assert basicsr('train', options(root, micro_batch_size_per_gpu=1), root) == 2
+    assert 'train.micro_batch_size_per_gpu: the discriminator judges whole batches' in capsys.readouterr().err

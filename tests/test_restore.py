@@ -150,3 +150,13 @@ def test_scale_is_that_of_the_network(photos):
     assert SCALE == 2
     assert main(['restore', str(photos / 'grey.png'), '-m', 'named=one.yml:one.pth', '-o', 'out']) == 0
     assert read('out/grey.png').shape == (40, 52)
+
+
+def test_self_ensemble_does_not_depend_on_how_the_camera_was_held(photos):
+    command = ['restore', '-m', 'one.yml', '--self-ensemble']
+    assert cv2.imwrite('turned.png', cv2.rotate(read(photos / 'colour.png'), cv2.ROTATE_90_CLOCKWISE))
+    assert main([*command, str(photos / 'colour.png'), 'turned.png', '-o', 'out']) == 0
+    turned_back = cv2.rotate(read('out/turned.png'), cv2.ROTATE_90_COUNTERCLOCKWISE)
+    assert np.abs(turned_back.astype(int) - read('out/colour.png')).max() <= 1
+    assert main(['restore', '-m', 'one.yml', str(photos / 'colour.png'), '-o', 'once']) == 0
+    assert np.abs(read('once/colour.png').astype(int) - read('out/colour.png')).max() > 1

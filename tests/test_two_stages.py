@@ -2,6 +2,7 @@
 import subprocess
 import sys
 from pathlib import Path
+from unittest import mock
 
 import cv2
 import diffrwkvir_arch  # noqa: F401
@@ -262,15 +263,21 @@ def test_a_network_that_pads_inside_sees_the_image_as_it_is(root):
     assert seen == [(1, 3, 5, 7)] and model.output.shape == (1, 3, 20, 28)
 
 
-def sgd_options(root):
-    return options(2, root, ema_decay=0, optim_g={'type': 'SGD', 'lr': 0.1})
+def sgd_options(root, stage=2):
+    return options(stage, root, ema_decay=0, optim_g={'type': 'SGD', 'lr': 0.1})
 
 
-def train_in_two_processes(module, path):
+def micro_batch_options(root, stage=2, size=1):
+    opt = sgd_options(root, stage)
+    opt['train']['micro_batch_size_per_gpu'] = size
+    return opt
+
+
+def train_in_two_processes(module, path, function='sgd_options'):
     """The weights that two processes leave after two steps; see train_two_steps.py."""
     script = Path(__file__).parent / 'train_two_steps.py'
     subprocess.run([sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc_per_node=2', str(script),
-                    str(path), module], check=True, capture_output=True)
+                    str(path), module, function], check=True, capture_output=True)
     return torch.load(path)
 
 
@@ -283,6 +290,37 @@ def test_two_processes_train_as_one_does(root, tmp_path):
         torch.testing.assert_close(two[key], one[key], atol=2e-6, rtol=1e-4)
         moved += key.startswith('restorer.') and not torch.equal(one[key], start[key])
     assert moved > 10
+
+
+@pytest.mark.parametrize('stage, size', [(1, 3), (2, 1)])
+def test_micro_batches_make_the_step_of_the_whole_batch(root, stage, size):
+    seen, forward = [], ARCH_REGISTRY.get(f'DiffRWKVIRS{stage}').forward
+
+    def watched(self, lq, *images, **options):
+        seen.append(len(lq))
+        return forward(self, lq, *images, **options)
+
+    with mock.patch.object(ARCH_REGISTRY.get(f'DiffRWKVIRS{stage}'), 'forward', watched):
+        one = two_steps(sgd_options(root, stage))['net_g']
+        several = two_steps(micro_batch_options(root, stage, size))['net_g']
+    assert seen == [4, 4] + 2 * ([3, 1] if size == 3 else [1, 1, 1, 1])
+    start = weights(root, 1, 'params_ema')
+    for key in one:
+        torch.testing.assert_close(several[key], one[key], atol=2e-6, rtol=1e-4)
+    assert sum(key in start and not torch.equal(one[key], start[key]) for key in one) > 10
+
+
+def test_two_processes_take_micro_batches_as_one_takes_the_whole(root, tmp_path):
+    one = two_steps(sgd_options(root))['net_g']
+    two = train_in_two_processes(__name__, tmp_path / 'two.pth', 'micro_batch_options')['net_g']
+    for key in one:
+        torch.testing.assert_close(two[key], one[key], atol=2e-6, rtol=1e-4)
+
+
+@pytest.mark.parametrize('size', [0, 1.5, True])
+def test_a_micro_batch_is_a_whole_number_of_images(root, capsys, size):
+    assert basicsr('train', options(1, root, micro_batch_size_per_gpu=size), root) == 2
+    assert 'train.micro_batch_size_per_gpu must be a whole number of at least 1' in capsys.readouterr().err
 
 
 def test_two_results_of_one_name_are_refused_before_one_is_lost(root):

@@ -1,6 +1,6 @@
 """Two steps of a model on a fixed batch of four, which processes share out; torchrun starts this file from a test.
 
-    train_two_steps.py WEIGHTS.pth MODULE    with the options that sgd_options of the test module returns
+    train_two_steps.py WEIGHTS.pth MODULE FUNCTION    with the options that this function of a test module returns
 """
 import importlib
 import sys
@@ -35,7 +35,8 @@ def two_steps(opt, rank=0, world_size=1):
 
 if __name__ == '__main__':
     init_dist('pytorch')
-    weights = two_steps(importlib.import_module(sys.argv[2]).sgd_options(Path.cwd()), *get_dist_info())
+    options = getattr(importlib.import_module(sys.argv[2]), sys.argv[3])
+    weights = two_steps(options(Path.cwd()), *get_dist_info())
     if get_dist_info()[0] == 0:
         torch.save(weights, sys.argv[1])
     torch.distributed.destroy_process_group()

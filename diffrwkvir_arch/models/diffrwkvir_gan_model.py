@@ -8,6 +8,7 @@ from diffrwkvir_arch.errors import InputError
 from diffrwkvir_arch.option_sections import as_count, require, resumes
 
 from .diffrwkvir_s2_model import DiffRWKVIRS2Model, require_checkpoint
+from .restoration_model import MICRO_BATCH
 
 
 @MODEL_REGISTRY.register()
@@ -32,6 +33,9 @@ class DiffRWKVIRGANModel(DiffRWKVIRS2Model):
             return
         if not resumes(opt):
             require_checkpoint(opt, 'pretrain_network_g', 'stage 2')
+        if opt['train'].get(MICRO_BATCH) is not None:
+            raise InputError(f'train.{MICRO_BATCH}: the discriminator judges whole batches; lower '
+                             'datasets.train.batch_size_per_gpu')
         require(opt, '', ['network_d'])
         require(opt['train'], 'train', ['gan_opt', 'optim_d'])
         for key, minimum in (('net_d_iters', 1), ('net_d_init_iters', 0)):
@@ -82,6 +86,8 @@ class DiffRWKVIRGANModel(DiffRWKVIRS2Model):
             real, fake = self.net_d(self.gt), self.net_d(self.composite().detach())
         losses = {'l_d_real': self.cri_gan(real.float(), True, is_disc=True),
                   'l_d_fake': self.cri_gan(fake.float(), False, is_disc=True)}
+        self.optimizer_d.zero_grad()
+        sum(losses.values()).backward()
         self.step('d', losses, current_iter)
         outputs = {'out_d_real': real.detach().float().mean(), 'out_d_fake': fake.detach().float().mean()}
         self.log_dict |= self.reduce_loss_dict({**losses, **outputs})

@@ -19,3 +19,6 @@ class DiffRWKVIRS1Model(RestorationModel):
 
     def restore(self, net, composite=True):
         return net(self.lq, self.gt, **self.mask_arguments(composite))
+
+    def extract_prior(self, net):
+        return net.extract_prior(self.lq, self.gt, *(() if self.mask is None else (self.mask, )))

@@ -1,37 +1,44 @@
 """RestorationModel: BasicSR's SRModel for any single network, and the frame in which both stages train and test."""
 from collections import OrderedDict
+from contextlib import nullcontext
 
 import torch
 from basicsr.models.sr_model import SRModel
 from basicsr.utils.registry import MODEL_REGISTRY
+from torch.nn.parallel import DistributedDataParallel
 
-from diffrwkvir_arch.archs.tokens import pad_to_multiple
 from diffrwkvir_arch.errors import InputError
+from diffrwkvir_arch.option_sections import as_count
 
+from .inference import Inference
 from .validation import Validation
 
 AMP_DTYPES = {None: None, 'bf16': torch.bfloat16}
+MICRO_BATCH = 'micro_batch_size_per_gpu'
 
 
 @MODEL_REGISTRY.register()
-class RestorationModel(Validation, SRModel):
+class RestorationModel(Validation, Inference, SRModel):
     """Trains, validates and tests network_g on LQ/GT pairs, and tests it on LQ images alone.
 
     Beyond SRModel: stops at a loss or gradient that is not finite, clips gradients (train.clip_grad_norm), trains under
-    bf16 autocast (train.amp: bf16), pads for networks with windows (network_g.window_size, as SwinIR needs), leaves out
-    metrics that need a GT where there is none. A stage overrides `restore`, and `compute_losses` where it has more of
-    them.
+    bf16 autocast (train.amp: bf16), takes batches in parts where memory is short (train.micro_batch_size_per_gpu; the
+    step is that of the whole batch), pads for networks with windows (network_g.window_size, as SwinIR needs), restores
+    large images in tiles and with self-ensemble (val.tile, val.self_ensemble), leaves out metrics that need a GT where
+    there is none. A stage overrides `restore`, and `compute_losses` where it has more of them.
 
     Inpaints where the dataset has masks: hands them to the network and to metrics of the hole, and trains with the
     pixel loss averaged over all pixels, those of holes weighted by train.hole_weight and others by train.known_weight.
     The pixel loss sees the network's own output, the perceptual loss the composite, whose known pixels are the LQ's.
     """
 
-    known_options = {'train': {'clip_grad_norm', 'amp', 'hole_weight', 'known_weight'}}
+    known_options = {'train': {'clip_grad_norm', 'amp', 'hole_weight', 'known_weight', MICRO_BATCH},
+                     'val': {'tile', 'tile_overlap', 'self_ensemble'}}
 
     @staticmethod
     def check_options(opt):
         """Refuses values of its own options that cannot work, before anything is written."""
+        Inference.check_options(opt)
         if not opt['is_train']:
             return
         train = opt['train']
@@ -46,6 +53,8 @@ class RestorationModel(Validation, SRModel):
             if not is_number or value < 0 or not (value or allows_zero):
                 raise InputError(f'train.{key} must be a number {"of at least" if allows_zero else "above"} 0, got '
                                  f'{value!r}')
+        if train.get(MICRO_BATCH) is not None:
+            as_count(train, 'train', MICRO_BATCH)
         if not train.get('pixel_opt') and not train.get('perceptual_opt'):
             raise InputError('train.pixel_opt is missing, such as pixel_opt: {type: L1Loss, loss_weight: 1.0}')
 
@@ -115,18 +124,34 @@ class RestorationModel(Validation, SRModel):
         return torch.autocast(self.device.type, self.amp_dtype, enabled=self.amp_dtype is not None)
 
     def optimize_parameters(self, current_iter):
-        with self.autocast():
-            losses = self.compute_losses()
+        self.optimizer_g.zero_grad()
+        losses = self.accumulate_gradients()
         self.step('g', losses, current_iter)
         self.log_dict = self.reduce_loss_dict(losses)
         if self.ema_decay > 0:
             self.model_ema(decay=self.ema_decay)
 
+    def accumulate_gradients(self):
+        """Adds the gradients of the batch to those of net_g, micro-batch by micro-batch; -> its losses, as scalars."""
+        batch = len(self.lq)
+        size = self.opt['train'].get(MICRO_BATCH) or batch
+        parts = list(zip(*(batch * [None] if x is None else x.split(size) for x in (self.lq, self.gt, self.mask))))
+        totals = OrderedDict()
+        for number, part in enumerate(parts, start=1):
+            share = len(part[0]) / batch
+            # Processes exchange gradients once a step.
+            waits = number < len(parts) and isinstance(self.net_g, DistributedDataParallel)
+            with self.holding(*part), self.net_g.no_sync() if waits else nullcontext():
+                with self.autocast():
+                    losses = self.compute_losses()
+                (share * sum(losses.values())).backward()
+            for name, loss in losses.items():
+                totals[name] = totals.get(name, 0) + share * loss.detach()
+        return totals
+
     def step(self, label, losses, current_iter):
-        """One step of net_{label} down the sum of its losses; none where a loss or the gradient is not finite."""
+        """One step of net_{label} down the gradients that it has; none where they or a loss are not finite."""
         net, optimizer = getattr(self, f'net_{label}'), getattr(self, f'optimizer_{label}')
-        optimizer.zero_grad()
-        sum(losses.values()).backward()
         # The norm is what tells a bad gradient before it reaches the weights.
         norm = torch.nn.utils.clip_grad_norm_(net.parameters(), self.max_grad_norm)
         self.refuse_non_finite({**losses, 'gradient norm': norm}, label, current_iter)
@@ -143,24 +168,3 @@ class RestorationModel(Validation, SRModel):
                     f'spoilt. The last good checkpoint is in {self.opt["path"]["models"]}: lower '
                     f'train.optim_{label}.lr or set train.clip_grad_norm (1.0, say), look at the images, and go on '
                     'with --auto_resume')
-
-    def test(self):
-        """Restores self.lq with the EMA weights where there are any; never through a DDP wrapper."""
-        net = self.net_g_ema if hasattr(self, 'net_g_ema') else self.get_bare_model(self.net_g)
-        training = net.training
-        net.eval()
-        with torch.no_grad():
-            self.output = self.restore_padded(net)
-        net.train(training)
-
-    def restore_padded(self, net):
-        """Restores an LQ padded to whole windows where the network has windows, and crops the result."""
-        window = self.opt['network_g'].get('window_size')
-        if not window or getattr(self.get_bare_model(net), 'pads_inside', False):
-            return self.restore(net)
-        lq, (height, width) = self.lq, self.lq.shape[-2:]
-        self.lq = pad_to_multiple(lq, window)
-        output = self.restore(net)
-        self.lq = lq
-        scale = self.opt.get('scale', 1)
-        return output[..., :height * scale, :width * scale]

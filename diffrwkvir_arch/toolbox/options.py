@@ -231,8 +231,10 @@ def add_paths(opt, root_path):
                 dataset[name] = os.path.expanduser(dataset[name])
     path = opt['path']
     for key, value in path.items():
-        if isinstance(value, str) and ('resume_state' in key or 'pretrain_network' in key):
+        if isinstance(value, str) and 'resume_state' in key:
             path[key] = os.path.expanduser(value)
+        if isinstance(value, str) and 'pretrain_network' in key:
+            path[key] = option_file.find_checkpoint(value)
     if opt['is_train']:
         root = os.path.join(root_path, 'experiments', opt['name'])
         path.update(experiments_root=root, models=os.path.join(root, 'models'),

@@ -6,6 +6,7 @@ from tqdm import tqdm
 
 from diffrwkvir_arch.device import choose_device
 from diffrwkvir_arch.errors import InputError
+from diffrwkvir_arch.tiling import checked_overlap
 from diffrwkvir_arch.toolbox.options import load_option_file
 
 from .comparison.contest import Settings, contest
@@ -17,7 +18,6 @@ from .comparison.plots import write_plots
 from .comparison.report import failure_lines, write_tables
 from .comparison.scoring import applicable, choose_metrics, split_by_set, usable_metrics
 from .comparison.sheets import write_sheet
-from .comparison.tiling import checked_overlap
 
 NOTES = """methods:
   bicubic                 MATLAB-like enlargement

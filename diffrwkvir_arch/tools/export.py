@@ -12,7 +12,7 @@ from diffrwkvir_arch.archs.diffir_arch import DiffIRS2
 from diffrwkvir_arch.archs.diffir_restorer import PRIOR_DIM
 from diffrwkvir_arch.errors import InputError, first_line
 
-from .comparison.methods import NETWORKS, on_images, parse_method
+from .comparison.methods import NETWORKS, SHIPPED, method_or_shipped, on_images
 
 # Of values in [0, 1]; a step of 8 bits is 4e-3.
 TOLERANCE = 1e-3
@@ -21,8 +21,10 @@ PACKAGES = ('onnx', 'onnxscript', 'onnxruntime')
 
 NOTES = f"""methods, as those of `basicsr compare`:
 {NETWORKS}
+{SHIPPED}
 
 examples:
+  basicsr export -o DiffRWKVIR-tiny_x4.onnx --size 128 128
   basicsr export -m experiments/train_DiffRWKVIR_S2_x4/models/net_g_latest.pth -o DiffRWKVIR_x4.onnx --size 64 64
   basicsr export -m options/test_SwinIR_x4.yml -o SwinIR_x4.pt2 --size 128 128
 
@@ -36,7 +38,8 @@ network."""
 def argument_parser():
     parser = argparse.ArgumentParser(prog='basicsr export', description=__doc__, epilog=NOTES,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('-m', '--method', required=True, help='the network and its weights: below')
+    parser.add_argument('-m', '--method', help='the network and its weights: below (default: what comes with the '
+                        'package)')
     parser.add_argument('-o', '--output', type=Path, required=True, metavar='FILE', help='FILE.onnx or FILE.pt2')
     parser.add_argument('--size', type=int, nargs=2, required=True, metavar=('H', 'W'), help='of the LQ, in pixels')
     parser.add_argument('--scale', type=int, help='output side over input side (default: that of the option file)')
@@ -141,7 +144,8 @@ def main(arguments=None):
     """
     args = argument_parser().parse_args(arguments)
     check(args)
-    method = parse_method(args.method, '-m')
+    method = method_or_shipped(args.method, args.scale)
+    args.method = args.method or method.option_file    # for messages
     if method.classical:
         raise InputError(f'-m {args.method}: there is no network to export')
     network = method.load(args.scale or method.scale(), 'cpu')

@@ -14,17 +14,20 @@ from diffrwkvir_arch.data.mask_folder import MaskFolder
 from diffrwkvir_arch.data.pairing import list_images
 from diffrwkvir_arch.device import choose_device
 from diffrwkvir_arch.errors import InputError
+from diffrwkvir_arch.self_ensemble import self_ensemble
+from diffrwkvir_arch.tiling import checked_overlap
 
-from .comparison.methods import NETWORKS, finished, parse_method
+from .comparison.methods import NETWORKS, SHIPPED, finished, method_or_shipped
 from .comparison.names import as_file_name
-from .comparison.tiling import checked_overlap
 from .preparation.pieces import write_png
 
 NOTES = f"""methods, as those of `basicsr compare`:
 {NETWORKS}
   bicubic                 MATLAB-like enlargement
+{SHIPPED}
 
 examples:
+  basicsr restore photo.png -o out/
   basicsr restore photo.png -m experiments/train_DiffRWKVIR_S2_x4/models/net_g_latest.pth
   basicsr restore holidays/ more/photo.jpg -m options/test_SwinIR_x4.yml -o enlarged --tile 256
   basicsr restore damaged/ --masks damaged_masks/ -m options/test_DiffRWKVIR_S2_inpaint_places256.yml
@@ -38,14 +41,16 @@ def argument_parser():
     parser = argparse.ArgumentParser(prog='basicsr restore', description=__doc__, epilog=NOTES,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('images', nargs='+', metavar='IMAGE', help='image files, and folders of them')
-    parser.add_argument('-m', '--method', required=True, help='what restores them: below')
+    parser.add_argument('-m', '--method', help='what restores them: below (default: what comes with the package)')
     parser.add_argument('-o', '--output', type=Path, default=Path('results/restored'), metavar='FOLDER',
                         help='default: %(default)s')
-    parser.add_argument('--scale', type=int, help='output side over input side (default: that of the option file)')
+    parser.add_argument('--scale', type=int, help='output side over input side (default: that of the option file, or 4)')
     parser.add_argument('--masks', metavar='FOLDER', help='masks of the same names, white where there is a hole')
     parser.add_argument('--tile', type=int, metavar='PIXELS',
                         help='restore larger images in tiles of this side, which takes less memory')
     parser.add_argument('--overlap', type=int, metavar='PIXELS', help='of tiles (default: 16, at most half a tile)')
+    parser.add_argument('--self-ensemble', action='store_true',
+                        help='the mean over eight flips and turns: a little better, eight times as slow')
     parser.add_argument('--device', default='auto', help='auto, cpu, cuda or cuda:N (default: a GPU if there is one)')
     parser.add_argument('--amp', choices=['bf16'], help='compute in bfloat16 where that keeps precision: faster and '
                         'smaller on recent GPUs, of a CPU only on some')
@@ -113,12 +118,12 @@ class Picture:
         return np.dstack([image, cv2.resize(self.alpha, (width, height), interpolation=cv2.INTER_CUBIC)])
 
 
-def restore(picture, restorer, mask, tile, overlap, device):
+def restore(picture, restorer, mask, args, device):
     """A Picture, restored by a Network or Classical -> what is written.
 
     Args:
         mask (ndarray | None): (H, W) float32, 1 in the hole; other pixels stay as they are.
-        tile, overlap (int | None): See Network.restore.
+        args (Namespace): Of the command: tile, overlap, self_ensemble.
     """
     lq = picture.to_batch(device)
     if mask is not None:
@@ -127,7 +132,11 @@ def restore(picture, restorer, mask, tile, overlap, device):
         mask = torch.from_numpy(mask)[None, None].to(device)
         # What the hole of a damaged image holds is not to be seen.
         lq = lq.masked_fill(mask > 0.5, FILL)
-    restored = restorer.restore(lq, mask=mask, tile=tile, overlap=overlap)
+
+    def once(lq, mask):
+        return restorer.restore(lq, mask=mask, tile=args.tile, overlap=args.overlap)
+
+    restored = self_ensemble(once, lq, mask) if args.self_ensemble else once(lq, mask)
     return picture.like_this(finished(restored, lq, mask))
 
 
@@ -161,7 +170,9 @@ def main(arguments=None):
     there = [] if args.force else [stem for stem, target in targets.items() if target.exists()]
     todo = [stem for stem in images if stem not in there]
     device = choose_device(args.device, '--device')
-    method = parse_method(args.method, '-m')
+    if args.masks and not args.method:
+        raise InputError('-m is missing: no weights that fill holes come with the package')
+    method = method_or_shipped(args.method, args.scale)
     scale = args.scale or method.scale()
     failures = []
     if todo:
@@ -175,8 +186,7 @@ def main(arguments=None):
             for stem in tqdm(todo, desc='images', unit='image'):
                 try:
                     with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=args.amp == 'bf16'):
-                        result = restore(Picture(images[stem]), restorer, mask_of(stem), args.tile, args.overlap,
-                                         device)
+                        result = restore(Picture(images[stem]), restorer, mask_of(stem), args, device)
                 except InputError as error:
                     failures.append(f'{images[stem]}: {error}' if str(images[stem]) not in str(error) else str(error))
                 except RuntimeError as error:

@@ -9,14 +9,15 @@ import torch
 
 from diffrwkvir_arch.archs.tokens import pad_to_multiple
 from diffrwkvir_arch.errors import InputError
-from diffrwkvir_arch.toolbox.options import load_option_file
+from diffrwkvir_arch.option_file import find_checkpoint
+from diffrwkvir_arch.tiling import restore_tiled
+from diffrwkvir_arch.toolbox.options import SHIPPED_OPTIONS, load_option_file
 
 from ..complexity import complexity, within
 from ..networks import by_option_file, required_arguments
 from .classical import CLASSICAL, Classical
 from .names import OPTION_SUFFIXES, UNFIT, own_or_shipped, split_label, split_pair
 from .recognition import load_weights, recognise
-from .tiling import restore_tiled
 
 # For the help of commands that take one method.
 NETWORKS = """\
@@ -24,6 +25,11 @@ NETWORKS = """\
                           fits, or one that spandrel recognises (pip install 'diffrwkvir[peers]')
   FILE.yml:WEIGHTS.pth    a checkpoint of the network of an option file
   FILE.yml                the same with the weights of its path.pretrain_network_g"""
+# Option files of the weights that come with the package, by scale.
+SHIPPED_NAME, SHIPPED_SCALES, SHIPPED_SCALE = 'test_DiffRWKVIR-tiny_S2_x{}.yml', (2, 3, 4), 4
+SHIPPED = f"""\
+Without -m it is DiffRWKVIR-tiny with the weights that come with the package, for --scale 2, 3 or 4 (default: \
+{SHIPPED_SCALE})."""
 SCALE_MISSING = '--scale is missing, and no option file says it; such as --scale 4'
 
 
@@ -159,7 +165,7 @@ class Method:
                              f'{self.option_file}:CHECKPOINT')
         # What training starts from is not what it has made.
         key = 'params_ema' if makes_weights and self.checkpoint else options.get('param_key_g', 'params')
-        return recipe, os.path.expanduser(path), key
+        return recipe, find_checkpoint(path), key
 
     def scale(self):
         """What its option file says.
@@ -219,6 +225,26 @@ def parse_method(text, option='--methods'):
     newest = max(beside, key=os.path.getmtime, default=None)
     name = path.parent.parent.name if newest else path.stem
     return Method(label or short_name(name), str(newest) if newest else None, first, option=option)
+
+
+def method_or_shipped(text, scale):
+    """The Method that -m names, or that of the weights that come with the package.
+
+    Args:
+        text (str | None): Of -m.
+        scale (int | None): Of --scale.
+
+    Raises:
+        InputError: The name cannot be used, or no weights of that scale come with the package.
+    """
+    if text:
+        return parse_method(text, '-m')
+    scale = scale or SHIPPED_SCALE
+    if scale not in SHIPPED_SCALES:
+        raise InputError(f'-m is missing: no weights for --scale {scale} come with the package, only some for --scale '
+                         f'{", ".join(map(str, SHIPPED_SCALES))}')
+    name = SHIPPED_NAME.format(scale)
+    return parse_method(next(str(folder / name) for folder in SHIPPED_OPTIONS if (folder / name).is_file()))
 
 
 def short_name(name):

@@ -4,18 +4,18 @@ import torch
 from diffrwkvir_arch.errors import InputError
 
 
-def checked_overlap(tile, overlap):
-    """The overlap of tiles that --tile and --overlap ask for, either of them None where it is not given.
+def checked_overlap(tile, overlap, names=('--tile', '--overlap')):
+    """The overlap of tiles, None where they are not wanted; either argument is None where it is not given.
 
     Raises:
-        InputError: They cannot work.
+        InputError: They cannot work; the message calls them by these names.
     """
     if tile is not None and tile < 1:
-        raise InputError(f'--tile must be at least 1, got {tile}')
+        raise InputError(f'{names[0]} must be at least 1, got {tile}')
     if overlap is None:
         return min(16, (tile or 0) // 2)
     if not (tile and 0 <= overlap < tile):
-        raise InputError(f'--overlap must be at least 0 and less than --tile, got {overlap} and {tile}')
+        raise InputError(f'{names[1]} must be at least 0 and less than {names[0]}, got {overlap} and {tile}')
     return overlap
 
 

@@ -1,0 +1,103 @@
+"""How a trained network is run on an image: its EMA weights, windows, tiles, self-ensemble."""
+import contextlib
+
+import torch
+
+from diffrwkvir_arch.archs.tokens import pad_to_multiple
+from diffrwkvir_arch.errors import InputError
+from diffrwkvir_arch.self_ensemble import self_ensemble
+from diffrwkvir_arch.tiling import checked_overlap, restore_tiled
+
+
+class Inference:
+    """Mix-in before SRModel: `test`, which validation and `basicsr test` call for every image.
+
+    val.tile restores images with a larger side (in LQ pixels) in tiles, blended over val.tile_overlap pixels (default
+    16, at most half a tile); val.self_ensemble averages over eight flips and turns. The model has `restore`, and holds
+    lq (B, C, h, w), mask (B, 1, h, w) or None, and where the dataset has one gt (B, C, scale*h, scale*w).
+    """
+
+    @staticmethod
+    def check_options(opt):
+        """Refuses values of val that cannot work."""
+        val = opt['val']
+        for key in ('tile', 'tile_overlap'):
+            if val.get(key) is not None and (isinstance(val[key], bool) or not isinstance(val[key], int)):
+                raise InputError(f'val.{key} must be a whole number of LQ pixels, got {val[key]!r}')
+        checked_overlap(val.get('tile'), val.get('tile_overlap'), names=('val.tile', 'val.tile_overlap'))
+        if val.get('self_ensemble') not in (None, False, True):
+            raise InputError(f'val.self_ensemble must be true or false, got {val["self_ensemble"]!r}')
+
+    def test(self):
+        """Restores self.lq with the EMA weights where there are any; never through a DDP wrapper."""
+        net = self.net_g_ema if hasattr(self, 'net_g_ema') else self.get_bare_model(self.net_g)
+        training = net.training
+        net.eval()
+        try:
+            with torch.no_grad():
+                self.output = self.infer(net)
+        except torch.cuda.OutOfMemoryError as error:
+            side = max(self.lq.shape[-2:])
+            tile = min(side, self.opt['val'].get('tile') or side) // 2
+            raise InputError(f'an image of {self.lq.shape[-1]}x{self.lq.shape[-2]} pixels is too large for the memory '
+                             f'of {self.device}; restore it in tiles, val.tile: {tile}') from error
+        net.train(training)
+
+    def infer(self, net):
+        """self.lq -> (B, C, scale*h, scale*w)."""
+
+        def restore(lq, gt, mask):
+            with self.holding(lq, gt, mask):
+                return self.restore_whole_or_tiled(net)
+
+        images = self.lq, getattr(self, 'gt', None), self.mask
+        output = self_ensemble(restore, *images) if self.opt['val'].get('self_ensemble') else restore(*images)
+        # The mean of equal numbers, of overlapping tiles say, need not be that number.
+        return output if self.mask is None else torch.where(self.mask > 0.5, output, self.lq)
+
+    @contextlib.contextmanager
+    def holding(self, lq, gt, mask):
+        """Lets `restore` see these images in place of the model's own; gt and mask may be None."""
+        held = {name: self.__dict__.get(name) for name in ('lq', 'gt', 'mask')}
+        self.__dict__.update(lq=lq, gt=gt, mask=mask)
+        try:
+            yield
+        finally:
+            self.__dict__.update(held)
+            if self.gt is None:
+                del self.gt
+
+    def restore_whole_or_tiled(self, net):
+        """As `infer`, without self-ensemble."""
+        val = self.opt['val']
+        tile, overlap = val.get('tile'), checked_overlap(val.get('tile'), val.get('tile_overlap'))
+        if tile is None or max(self.lq.shape[-2:]) <= tile:
+            return self.restore_padded(net)
+        bare = self.get_bare_model(net)
+        prior = self.extract_prior(bare) if hasattr(bare, 'extract_prior') and hasattr(bare, 'restore') else None
+
+        def restore(piece):
+            lq, mask = (piece, None) if self.mask is None else (piece[:, :-1], piece[:, -1:])
+            with self.holding(lq, None, mask):
+                if prior is None:
+                    return self.restore_padded(net)
+                return bare.restore(lq, prior, **self.mask_arguments(composite=True))
+
+        joined = self.lq if self.mask is None else torch.cat([self.lq, self.mask], dim=1)
+        return restore_tiled(restore, joined, self.opt.get('scale', 1), tile, overlap)
+
+    def extract_prior(self, net):
+        """The prior (B, prior_dim) of the whole image, which its tiles share."""
+        return net.extract_prior(self.lq, **({} if self.mask is None else {'mask': self.mask}))
+
+    def restore_padded(self, net):
+        """Restores an LQ padded to whole windows where the network has windows, and crops the result."""
+        window = self.opt['network_g'].get('window_size')
+        if not window or getattr(self.get_bare_model(net), 'pads_inside', False):
+            return self.restore(net)
+        lq, (height, width) = self.lq, self.lq.shape[-2:]
+        self.lq = pad_to_multiple(lq, window)
+        output = self.restore(net)
+        self.lq = lq
+        scale = self.opt.get('scale', 1)
+        return output[..., :height * scale, :width * scale]
