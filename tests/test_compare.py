@@ -315,3 +315,14 @@ def test_wrong_input_is_one_line_that_names_the_option(world, arguments, message
     with pytest.raises(InputError) as error:
         compare.main(arguments)
     assert message in str(error.value) and '\n' not in str(error.value)
+
+
+def test_with_self_ensemble_results_are_others_and_say_so(world, calls):
+    run('--methods', 'one.yml', '--sets', 'alone')
+    run('--methods', 'one.yml', '--sets', 'alone', '--self-ensemble')
+    assert calls == 2 * [('one', 'man')]
+    found = json.loads((world / 'out/results.json').read_text())
+    assert found['self_ensemble'] and 'mean over eight flips and turns' in (world / 'out/results.md').read_text()
+    # The methods' images of both runs stay apart in the journal: neither is computed again.
+    run('--methods', 'one.yml', '--sets', 'alone')
+    assert len(calls) == 2

@@ -65,6 +65,8 @@ def argument_parser():
                         help='LQ size for FLOPs (default: that of the first image, or of a tile)')
     parser.add_argument('--tile', type=int, metavar='PIXELS', help='restore larger LQs in tiles of this side')
     parser.add_argument('--overlap', type=int, metavar='PIXELS', help='of tiles (default: 16, at most half a tile)')
+    parser.add_argument('--self-ensemble', action='store_true',
+                        help='of every method the mean over eight flips and turns, as in SwinIR+')
     parser.add_argument('--repeats', type=int, default=1, help='timed runs of every image (default: %(default)s)')
     parser.add_argument('--device', default='auto', help='auto, cpu, cuda or cuda:N (default: a GPU if there is one)')
     parser.add_argument('--crops', type=int, default=5, help='rows of a contact sheet (default: %(default)s)')
@@ -150,7 +152,7 @@ def main(arguments=None):
     input_size = tuple(args.input[1:]) if args.input else first_lq_size(sets, args.tile)
     by_image, by_set = split_by_set(metrics)
     settings = Settings(scale, device, by_image, out, input_size, args.tile, args.overlap, args.repeats,
-                        args.save_images or bool(by_set), by_set)
+                        args.save_images or bool(by_set), by_set, args.self_ensemble)
 
     with tqdm(total=len(methods) * sum(map(len, sets)), unit='image') as bar:
         try:

@@ -2,7 +2,7 @@
 import statistics
 import traceback
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Optional
 
@@ -12,6 +12,7 @@ import torch
 from basicsr.utils import tensor2img
 
 from diffrwkvir_arch.errors import InputError
+from diffrwkvir_arch.self_ensemble import self_ensemble
 
 from ..call_cost import device_name, milliseconds
 from .image_sets import digest
@@ -37,11 +38,13 @@ class Settings:
     repeats: int
     save_images: bool
     set_metrics: dict = field(default_factory=dict)
+    self_ensemble: bool = False
 
     def conditions(self):
         """What a result depends on beside method and image."""
         tiles = [self.tile, self.overlap] if self.tile else None
-        return [self.scale, device_name(self.device), torch.__version__, tiles, self.repeats]
+        ensemble = ['self-ensemble'] if self.self_ensemble else []
+        return [self.scale, device_name(self.device), torch.__version__, tiles, self.repeats, *ensemble]
 
     def restored_path(self, set_name, method, image):
         return self.out / 'restored' / set_name / method / f'{image}.png'
@@ -137,8 +140,11 @@ class Contestant:
         if mask is not None and not self.restorer.needs_mask:
             raise InputError('it takes no mask, and this set has masks')
 
+        def restore(lq, gt, mask):
+            return self.restorer.restore(lq, gt, mask, settings.tile, settings.overlap)
+
         def call():
-            outputs[:] = [self.restorer.restore(lq, gt, mask, settings.tile, settings.overlap)]
+            outputs[:] = [(partial(self_ensemble, restore) if settings.self_ensemble else restore)(lq, gt, mask)]
 
         with torch.no_grad():
             # cuDNN and Triton choose kernels for every size anew; a CPU only has code and memory to fetch.

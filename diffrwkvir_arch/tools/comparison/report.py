@@ -99,6 +99,8 @@ def conditions(settings):
         lines.append("Memory: the most that PyTorch's allocator held at once, the network's weights included")
     if settings.tile:
         lines.append(f'Larger LQs in tiles of {settings.tile} pixels that share {settings.overlap}')
+    if settings.self_ensemble:
+        lines.append('Self-ensemble: of every method the mean over eight flips and turns of the LQ; FLOPs are of one')
     return [*lines, describe(settings.scale)]
 
 
@@ -164,8 +166,8 @@ def as_json(results, methods, sets, settings, rows, remarks):
     return {
         'scale': settings.scale, 'device': device_name(settings.device), 'torch': torch.__version__,
         'input_size': list(settings.input_size), 'tile': settings.tile, 'overlap': settings.overlap,
-        'repeats': settings.repeats, 'allocator': allocator(), 'metrics': settings.metrics,
-        'set_metrics': settings.set_metrics, 'remarks': remarks,
+        'repeats': settings.repeats, 'self_ensemble': settings.self_ensemble, 'allocator': allocator(),
+        'metrics': settings.metrics, 'set_metrics': settings.set_metrics, 'remarks': remarks,
         'sets': [{'name': image_set.name, 'images': len(image_set), 'lq': image_set.how} for image_set in sets],
         'methods': [{'name': method, **results.costs.get(method, {})} for method in methods],
         'means': means, 'images': [plain(row) for row in rows],
