@@ -13,6 +13,7 @@ from drawing import draw
 
 from diffrwkvir_arch.archs.diffrwkvir_s2_arch import DiffRWKVIRS2
 from diffrwkvir_arch.cli import main
+from diffrwkvir_arch.tools import restore
 from diffrwkvir_arch.tools.bicubic import imresize
 from diffrwkvir_arch.tools.comparison import methods
 
@@ -133,8 +134,8 @@ def test_an_image_that_cannot_be_read_costs_only_itself(photos, capsys):
     (['my photos', '-m', 'one.pth:two.pth'], '-m one.pth:two.pth: only an option file takes a second path'),
     (['my photos', '-m', 'one.pth'], '--scale is missing'),
     (['my photos', '-m', 'one.yml', '--scale', '3'], 'made for scale 2, --scale is 3'),
-    (['my photos', '-m', 'one.yml', '--tile', '0'], '--tile must be at least 1'),
-    (['my photos', '-m', 'one.yml', '--overlap', '4'], '--overlap must be'),
+    (['my photos', '-m', 'one.yml', '--tile', '-1'], '--tile must be at least 1'),
+    (['my photos', '-m', 'one.yml', '--tile', '0', '--overlap', '4'], '--overlap must be'),
     (['my photos', '-m', 'one.yml', '--masks', 'my photos'], 'one.yml takes no masks'),
     (['my photos', '-m', 'bicubic', '--scale', '2', '-o', 'one.yml'], '-o: one.yml is a file'),
 ])
@@ -160,3 +161,20 @@ def test_self_ensemble_does_not_depend_on_how_the_camera_was_held(photos):
     assert np.abs(turned_back.astype(int) - read('out/colour.png')).max() <= 1
     assert main(['restore', '-m', 'one.yml', str(photos / 'colour.png'), '-o', 'once']) == 0
     assert np.abs(read('once/colour.png').astype(int) - read('out/colour.png')).max() > 1
+
+
+@pytest.mark.parametrize('arguments, tiles', [([], [16, None]), (['--tile', '0'], [None, None]),
+                                              (['--tile', '10', '--overlap', '3'], [10, 10])])
+def test_large_images_are_restored_in_tiles_unless_told_otherwise(photos, monkeypatch, arguments, tiles):
+    monkeypatch.setattr(restore, 'LARGE', 400)
+    monkeypatch.setattr(restore, 'TILE_OF_LARGE', 16)
+    assert cv2.imwrite('small.png', draw(12, 26, 0))
+    seen, restored = [], methods.Network.restore
+
+    def watched(self, lq, **options):
+        seen.append(options['tile'])
+        return restored(self, lq, **options)
+
+    monkeypatch.setattr(methods.Network, 'restore', watched)
+    assert main(['restore', str(photos / 'colour.png'), 'small.png', '-m', 'one.yml', '-o', 'out', *arguments]) == 0
+    assert seen == tiles and read('out/colour.png').shape == (40, 52, 3)

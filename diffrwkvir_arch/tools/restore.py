@@ -21,6 +21,9 @@ from .comparison.methods import NETWORKS, SHIPPED, finished, method_or_shipped
 from .comparison.names import as_file_name
 from .preparation.pieces import write_png
 
+# Whole, a megapixel takes 2 GB through DiffRWKVIR-tiny and 7 GB through the full network.
+LARGE, TILE_OF_LARGE = 1024 ** 2, 512
+
 NOTES = f"""methods, as those of `basicsr compare`:
 {NETWORKS}
   bicubic                 MATLAB-like enlargement
@@ -47,7 +50,8 @@ def argument_parser():
     parser.add_argument('--scale', type=int, help='output side over input side (default: that of the option file, or 4)')
     parser.add_argument('--masks', metavar='FOLDER', help='masks of the same names, white where there is a hole')
     parser.add_argument('--tile', type=int, metavar='PIXELS',
-                        help='restore larger images in tiles of this side, which takes less memory')
+                        help=f'restore larger images in tiles of this side, which takes less memory; 0: never (default: '
+                        f'{TILE_OF_LARGE} for images of more than a megapixel without holes)')
     parser.add_argument('--overlap', type=int, metavar='PIXELS', help='of tiles (default: 16, at most half a tile)')
     parser.add_argument('--self-ensemble', action='store_true',
                         help='the mean over eight flips and turns: a little better, eight times as slow')
@@ -62,7 +66,7 @@ def check(args):
     """Refuses numbers and folders that cannot work; fills in the overlap of tiles."""
     if args.scale is not None and args.scale < 1:
         raise InputError(f'--scale must be at least 1, got {args.scale}')
-    args.overlap = checked_overlap(args.tile, args.overlap)
+    args.overlap = checked_overlap(TILE_OF_LARGE if args.tile is None else args.tile or None, args.overlap)
     if args.output.exists() and not args.output.is_dir():
         raise InputError(f'-o: {args.output} is a file; give a folder')
 
@@ -83,6 +87,13 @@ def find_images(texts):
                 raise InputError(f'{found[path.stem]} and {path} would both become {path.stem}.png; rename one')
             found[path.stem] = path
     return found
+
+
+def tile_for(lq, mask, args):
+    """The side of tiles for an LQ (1, 3, h, w), or None where it stays whole, as what fills a hole should see it."""
+    if args.tile is not None:
+        return args.tile or None
+    return TILE_OF_LARGE if mask is None and lq.shape[-2] * lq.shape[-1] > LARGE else None
 
 
 class Picture:
@@ -134,7 +145,7 @@ def restore(picture, restorer, mask, args, device):
         lq = lq.masked_fill(mask > 0.5, FILL)
 
     def once(lq, mask):
-        return restorer.restore(lq, mask=mask, tile=args.tile, overlap=args.overlap)
+        return restorer.restore(lq, mask=mask, tile=tile_for(lq, mask, args), overlap=args.overlap)
 
     restored = self_ensemble(once, lq, mask) if args.self_ensemble else once(lq, mask)
     return picture.like_this(finished(restored, lq, mask))
@@ -193,7 +204,7 @@ def main(arguments=None):
                     if 'memory' not in str(error):
                         raise
                     failures.append(f'{images[stem]}: too large for the memory of {device}; restore it in tiles, '
-                                    f'--tile {(args.tile or 512) // 2}')
+                                    f'--tile {(args.tile or TILE_OF_LARGE) // 2}')
                 else:
                     write_png(targets[stem], result)
         except KeyboardInterrupt:
