@@ -79,7 +79,8 @@ def main():
     parser.add_argument('--scale', type=int, choices=sorted(LQ_PATCH), required=True)
     parser.add_argument('--iterations', type=int, nargs=2, default=(2500, 5000), metavar=('S1', 'S2'),
                         help='of the two stages (default: %(default)s)')
-    parser.add_argument('--sets', nargs='*', default=[], metavar='NAME=GT:LQ', help='test sets beside the held-out ones')
+    parser.add_argument('--sets', nargs='*', default=[], metavar='NAME=GT:LQ',
+                        help='test sets beside the held-out photographs')
     parser.add_argument('--out', type=Path, default=Path('results/shipped_weights'), help='default: %(default)s')
     args = parser.parse_args()
     root, start = args.out.resolve() / f'x{args.scale}', time.time()

@@ -226,8 +226,10 @@ def check_places(opt):
 def find_checkpoint(place):
     """The path of a checkpoint: the given one, or that of the shipped weights where there is nothing but their name."""
     place = os.path.expanduser(place)
+    if os.path.exists(place) or os.path.basename(place) != place:
+        return place
     shipped = SHIPPED_WEIGHTS / place
-    return str(shipped) if os.path.basename(place) == place and shipped.is_file() and not os.path.exists(place) else place
+    return str(shipped) if shipped.is_file() else place
 
 
 def check_checkpoints(path):

@@ -51,7 +51,8 @@ def test_tiles_share_the_prior_of_the_whole_image(kind, monkeypatch):
     seen, model_class = [], type(build_model({'num_gpu': 0, 'is_train': False, 'dist': False, 'path': {}, 'scale': 2,
                                               **kind, 'val': {}}))
     extract = model_class.extract_prior
-    monkeypatch.setattr(model_class, 'extract_prior', lambda self, net: seen.append(self.lq.shape) or extract(self, net))
+    monkeypatch.setattr(model_class, 'extract_prior',
+                        lambda self, net: seen.append(self.lq.shape) or extract(self, net))
     restored(kind, image(20, 30), tile=16, tile_overlap=4)
     assert seen == [(1, 3, 20, 30)]
 

@@ -47,10 +47,11 @@ def argument_parser():
     parser.add_argument('-m', '--method', help='what restores them: below (default: what comes with the package)')
     parser.add_argument('-o', '--output', type=Path, default=Path('results/restored'), metavar='FOLDER',
                         help='default: %(default)s')
-    parser.add_argument('--scale', type=int, help='output side over input side (default: that of the option file, or 4)')
+    parser.add_argument('--scale', type=int,
+                        help='output side over input side (default: that of the option file, or 4)')
     parser.add_argument('--masks', metavar='FOLDER', help='masks of the same names, white where there is a hole')
     parser.add_argument('--tile', type=int, metavar='PIXELS',
-                        help=f'restore larger images in tiles of this side, which takes less memory; 0: never (default: '
+                        help='restore larger images in tiles of this side, which takes less memory; 0: never (default: '
                         f'{TILE_OF_LARGE} for images of more than a megapixel without holes)')
     parser.add_argument('--overlap', type=int, metavar='PIXELS', help='of tiles (default: 16, at most half a tile)')
     parser.add_argument('--self-ensemble', action='store_true',

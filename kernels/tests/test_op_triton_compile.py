@@ -44,7 +44,7 @@ MEASURED = VERSION >= (3, 6)
 
 
 def allowed_spills(name):
-    """Instructions that spill registers, of thousands: which values stay in registers is each assembler's own choice."""
+    """Instructions that spill registers, of thousands; which values do so is each assembler's own choice."""
     if VERSION >= (3, 9):
         return 0
     return 46 if name == 'gradients' else 9
