@@ -20,7 +20,7 @@ class Inference:
     @staticmethod
     def check_options(opt):
         """Refuses values of val that cannot work."""
-        val = opt['val']
+        val = opt.get('val') or {}
         for key in ('tile', 'tile_overlap'):
             if val.get(key) is not None and (isinstance(val[key], bool) or not isinstance(val[key], int)):
                 raise InputError(f'val.{key} must be a whole number of LQ pixels, got {val[key]!r}')
@@ -38,10 +38,14 @@ class Inference:
                 self.output = self.infer(net)
         except torch.cuda.OutOfMemoryError as error:
             side = max(self.lq.shape[-2:])
-            tile = min(side, self.opt['val'].get('tile') or side) // 2
+            tile = min(side, self.val_option('tile') or side) // 2
             raise InputError(f'an image of {self.lq.shape[-1]}x{self.lq.shape[-2]} pixels is too large for the memory '
                              f'of {self.device}; restore it in tiles, val.tile: {tile}') from error
         net.train(training)
+
+    def val_option(self, key):
+        """An option of val, None where it or the section is not given, as in scripts that only train."""
+        return (self.opt.get('val') or {}).get(key)
 
     def infer(self, net):
         """self.lq -> (B, C, scale*h, scale*w)."""
@@ -51,7 +55,7 @@ class Inference:
                 return self.restore_whole_or_tiled(net)
 
         images = self.lq, getattr(self, 'gt', None), self.mask
-        output = self_ensemble(restore, *images) if self.opt['val'].get('self_ensemble') else restore(*images)
+        output = self_ensemble(restore, *images) if self.val_option('self_ensemble') else restore(*images)
         # The mean of equal numbers, of overlapping tiles say, need not be that number.
         return output if self.mask is None else torch.where(self.mask > 0.5, output, self.lq)
 
@@ -69,8 +73,7 @@ class Inference:
 
     def restore_whole_or_tiled(self, net):
         """As `infer`, without self-ensemble."""
-        val = self.opt['val']
-        tile, overlap = val.get('tile'), checked_overlap(val.get('tile'), val.get('tile_overlap'))
+        tile = self.val_option('tile')
         if tile is None or max(self.lq.shape[-2:]) <= tile:
             return self.restore_padded(net)
         bare = self.get_bare_model(net)
@@ -84,7 +87,8 @@ class Inference:
                 return bare.restore(lq, prior, **self.mask_arguments(composite=True))
 
         joined = self.lq if self.mask is None else torch.cat([self.lq, self.mask], dim=1)
-        return restore_tiled(restore, joined, self.opt.get('scale', 1), tile, overlap)
+        return restore_tiled(restore, joined, self.opt.get('scale', 1), tile,
+                             checked_overlap(tile, self.val_option('tile_overlap')))
 
     def extract_prior(self, net):
         """The prior (B, prior_dim) of the whole image, which its tiles share."""

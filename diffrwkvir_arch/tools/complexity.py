@@ -10,13 +10,15 @@ from typing import NamedTuple
 import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.flop_counter import FlopCounterMode, sdpa_flop
 
 # Words in the names of PyTorch's own operators that compute products.
 PRODUCTS = {
     'mm', 'addmm', 'mv', 'addmv', 'dot', 'vdot', 'ger', 'addr', 'matmul', 'linear', 'trilinear', 'conv', 'convolution',
     'attention', 'transformer', 'rnn', 'lstm', 'gru', 'fft', 'cdist', 'grid', 'linalg', 'triangular', 'cholesky'
 }
+# Attention on the CPU, which not every PyTorch counts.
+FORMULAS = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: sdpa_flop}
 PYTORCH_NAMESPACES = ('aten', 'prim', 'prims', 'profiler')
 
 
@@ -80,7 +82,7 @@ def complexity(net: nn.Module, inputs, named=None) -> Complexity:
     hooks = [hook for module in paths
              for hook in (module.register_forward_pre_hook(enter), module.register_forward_hook(leave))]
     try:
-        with torch.no_grad(), CalledOperators() as called, FlopCounterMode(display=False) as counter:
+        with torch.no_grad(), CalledOperators() as called, FlopCounterMode(display=False, custom_mapping=FORMULAS) as counter:
             net(*inputs, **(named or {}))
     finally:
         for hook in hooks:
