@@ -10,15 +10,16 @@ from typing import NamedTuple
 import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import FlopCounterMode, sdpa_flop
+from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
 # Words in the names of PyTorch's own operators that compute products.
 PRODUCTS = {
     'mm', 'addmm', 'mv', 'addmv', 'dot', 'vdot', 'ger', 'addr', 'matmul', 'linear', 'trilinear', 'conv', 'convolution',
     'attention', 'transformer', 'rnn', 'lstm', 'gru', 'fft', 'cdist', 'grid', 'linalg', 'triangular', 'cholesky'
 }
-# Attention on the CPU, which not every PyTorch counts.
-FORMULAS = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: sdpa_flop}
+# Attention on the CPU, which not every PyTorch counts: operator -> FLOPs from shapes.
+FORMULAS = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu:
+            lambda query, key, value, *_, out_shape=None, **__: sdpa_flop_count(query, key, value)}
 PYTORCH_NAMESPACES = ('aten', 'prim', 'prims', 'profiler')
 
 
