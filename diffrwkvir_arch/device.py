@@ -1,4 +1,4 @@
-"""The device that a tool or a metric computes on."""
+"""The device that a tool or a metric computes on, and whether its memory suffices."""
 import torch
 
 from diffrwkvir_arch.errors import InputError
@@ -18,3 +18,10 @@ def choose_device(name='auto', option='device'):
     if kind == 'cuda' and int(number or 0) >= torch.cuda.device_count():
         raise InputError(f'{option} {name}: PyTorch sees {torch.cuda.device_count()} CUDA devices; take {option} cpu')
     return torch.device(str(name))
+
+
+def out_of_memory(error):
+    """Whether an exception says that the memory of a GPU or of the machine did not suffice."""
+    # PyTorch's allocator for the CPU, on Windows and elsewhere.
+    of_cpu = 'not enough memory', "can't allocate memory"
+    return isinstance(error, (torch.cuda.OutOfMemoryError, MemoryError)) or any(text in str(error) for text in of_cpu)

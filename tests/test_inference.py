@@ -91,11 +91,12 @@ def test_an_image_without_a_gt_after_one_with_it(monkeypatch):
     assert not hasattr(model, 'gt') and model.output.shape == (1, 3, 24, 34)
 
 
-def test_memory_that_does_not_suffice_names_the_tile_to_try(monkeypatch):
+@pytest.mark.parametrize('fill', [lambda: torch.empty(2 ** 46), lambda: bytearray(2 ** 60)], ids=['PyTorch', 'Python'])
+def test_memory_that_does_not_suffice_names_the_tile_to_try(monkeypatch, fill):
     from diffrwkvir_arch.models.diffrwkvir_s2_model import DiffRWKVIRS2Model
 
     def full(self, net, composite=True):
-        raise torch.cuda.OutOfMemoryError('CUDA out of memory')
+        fill()
 
     monkeypatch.setattr(DiffRWKVIRS2Model, 'restore', full)
     with pytest.raises(InputError, match='40x30 pixels is too large.*val.tile: 20'):

@@ -178,3 +178,19 @@ def test_large_images_are_restored_in_tiles_unless_told_otherwise(photos, monkey
     monkeypatch.setattr(methods.Network, 'restore', watched)
     assert main(['restore', str(photos / 'colour.png'), 'small.png', '-m', 'one.yml', '-o', 'out', *arguments]) == 0
     assert seen == tiles and read('out/colour.png').shape == (40, 52, 3)
+
+
+def test_an_image_too_large_for_the_memory_is_told_and_the_others_go_on(photos, monkeypatch, capsys):
+    restored = methods.Network.restore
+
+    def hungry(self, lq, **options):
+        if lq.shape[-1] == 26 and options['tile'] is None:
+            raise torch.cuda.OutOfMemoryError('CUDA out of memory')
+        return restored(self, lq, **options)
+
+    monkeypatch.setattr(methods.Network, 'restore', hungry)
+    assert cv2.imwrite('small.png', draw(12, 20, 0))
+    command = ['restore', str(photos / 'colour.png'), 'small.png', '-m', 'one.yml', '-o', 'out']
+    assert main(command) == 1 and os.listdir('out') == ['small.png']
+    assert 'colour.png: too large for the memory of cpu; restore it in tiles, --tile 256' in capsys.readouterr().out
+    assert main([*command, '--tile', '16']) == 0

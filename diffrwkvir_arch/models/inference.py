@@ -4,6 +4,7 @@ import contextlib
 import torch
 
 from diffrwkvir_arch.archs.tokens import pad_to_multiple
+from diffrwkvir_arch.device import out_of_memory
 from diffrwkvir_arch.errors import InputError
 from diffrwkvir_arch.self_ensemble import self_ensemble
 from diffrwkvir_arch.tiling import checked_overlap, restore_tiled
@@ -36,7 +37,9 @@ class Inference:
         try:
             with torch.no_grad():
                 self.output = self.infer(net)
-        except torch.cuda.OutOfMemoryError as error:
+        except (RuntimeError, MemoryError) as error:
+            if not out_of_memory(error):
+                raise
             side = max(self.lq.shape[-2:])
             tile = min(side, self.val_option('tile') or side) // 2
             raise InputError(f'an image of {self.lq.shape[-1]}x{self.lq.shape[-2]} pixels is too large for the memory '

@@ -12,7 +12,7 @@ from diffrwkvir_arch.data.image_file import decode_image
 from diffrwkvir_arch.data.inpainting_dataset import FILL
 from diffrwkvir_arch.data.mask_folder import MaskFolder
 from diffrwkvir_arch.data.pairing import list_images
-from diffrwkvir_arch.device import choose_device
+from diffrwkvir_arch.device import choose_device, out_of_memory
 from diffrwkvir_arch.errors import InputError
 from diffrwkvir_arch.self_ensemble import self_ensemble
 from diffrwkvir_arch.tiling import checked_overlap
@@ -201,8 +201,8 @@ def main(arguments=None):
                         result = restore(Picture(images[stem]), restorer, mask_of(stem), args, device)
                 except InputError as error:
                     failures.append(f'{images[stem]}: {error}' if str(images[stem]) not in str(error) else str(error))
-                except RuntimeError as error:
-                    if 'memory' not in str(error):
+                except (RuntimeError, MemoryError) as error:
+                    if not out_of_memory(error):
                         raise
                     failures.append(f'{images[stem]}: too large for the memory of {device}; restore it in tiles, '
                                     f'--tile {(args.tile or TILE_OF_LARGE) // 2}')

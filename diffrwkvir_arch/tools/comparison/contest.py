@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from basicsr.utils import tensor2img
 
+from diffrwkvir_arch.device import out_of_memory
 from diffrwkvir_arch.errors import InputError
 from diffrwkvir_arch.self_ensemble import self_ensemble
 
@@ -217,7 +218,7 @@ def run_set(contestant, image_set, results, bar):
 def note_failure(results, settings, label, set_name, error, image=None):
     """Adds a failure to the results, and its traceback to failures.log."""
     reason = (str(error).strip().splitlines() or [''])[0]
-    if isinstance(error, (torch.cuda.OutOfMemoryError, MemoryError)) or 'not enough memory' in reason:
+    if out_of_memory(error):
         smaller = settings.tile // 2 if settings.tile else 256
         reason = f'out of memory; --tile {smaller} needs less'
         if settings.device.type == 'cuda':
