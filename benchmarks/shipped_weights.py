@@ -1,4 +1,4 @@
-"""Trains the weights that the package ships, on photographs that scikit-image ships.
+"""Trains the weights that the package ships, on photographs that scikit-image and matplotlib ship.
 
     python benchmarks/shipped_weights.py --scale 4
     python benchmarks/shipped_weights.py --scale 4 --sets Set5=Set5/GTmod12:Set5/LRbicx4    # and more scores
@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 import torch
 from diffrwkvir_arch.cli import main as basicsr_command
+from diffrwkvir_arch.option_file import SHIPPED_WEIGHTS
 from diffrwkvir_arch.tools.bicubic import imresize_once_rounded
 from diffrwkvir_arch.tools.call_cost import device_name
 from diffrwkvir_arch.tools.demo import HELD_OUT, photograph
@@ -22,9 +23,8 @@ from diffrwkvir_arch.tools.stages import basicsr
 from diffrwkvir_arch.toolbox.checkpoints import read_checkpoint, write_whole
 from matplotlib.cbook import get_sample_data
 
-WEIGHTS = Path(__file__).parent.parent / 'diffrwkvir_arch' / 'weights'
 # Those that scikit-image says are in the public domain, CC0, or without known restrictions. That leaves few that are in
-# colour, to which matplotlib adds one of the US Navy's.
+# colour, to which matplotlib adds one in the public domain.
 PHOTOGRAPHS = ('coffee', 'rocket', 'hubble_deep_field', 'camera', 'brick', 'grass', 'gravel', 'coins', 'retina',
                'immunohistochemistry', 'text', 'cell', 'clock', 'grace_hopper')
 LONGEST_SIDE, SIZES, SMALLEST = 768, (1, 0.75, 0.5), 128
@@ -89,8 +89,7 @@ def main():
         write_lmdb(root / 'train' / kind)
     write_pairs({name: photograph(name) for name in HELD_OUT}, root / 'test', args.scale)
     weights = read_checkpoint(train(root, args.scale, args.iterations))['params_ema']
-    WEIGHTS.mkdir(exist_ok=True)
-    target = WEIGHTS / f'DiffRWKVIR-tiny_x{args.scale}.pth'
+    target = SHIPPED_WEIGHTS / f'DiffRWKVIR-tiny_x{args.scale}.pth'
     write_whole({'params_ema': weights}, str(target))
     print(f'{target}: {(time.time() - start) / 60:.0f} min, {device_name(torch.device("cpu"))}, '
           f'torch {torch.__version__}')

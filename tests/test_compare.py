@@ -319,9 +319,11 @@ def test_wrong_input_is_one_line_that_names_the_option(world, arguments, message
 
 def test_with_self_ensemble_results_are_others_and_say_so(world, calls):
     run('--methods', 'one.yml', '--sets', 'alone')
+    once = json.loads((world / 'out/results.json').read_text())
     run('--methods', 'one.yml', '--sets', 'alone', '--self-ensemble')
     assert calls == 2 * [('one', 'man')]
     found = json.loads((world / 'out/results.json').read_text())
+    assert found['means'][0]['psnr_rgb'] != once['means'][0]['psnr_rgb'] and not once['self_ensemble']
     assert found['self_ensemble'] and 'mean over eight flips and turns' in (world / 'out/results.md').read_text()
     # The methods' images of both runs stay apart in the journal: neither is computed again.
     run('--methods', 'one.yml', '--sets', 'alone')

@@ -3,6 +3,7 @@ import diffrwkvir_arch  # noqa: F401
 import pytest
 import torch
 from basicsr.models import build_model
+from basicsr.utils.registry import MODEL_REGISTRY
 from diffrwkvir_arch.cli import main
 from diffrwkvir_arch.errors import InputError
 from diffrwkvir_arch.self_ensemble import SYMMETRIES, bring_back, self_ensemble, turn
@@ -48,8 +49,7 @@ def test_one_tile_with_the_whole_image_is_no_tile_and_smaller_ones_come_near(kin
 
 @pytest.mark.parametrize('kind', [STAGE1, STAGE2], ids=['stage 1', 'stage 2'])
 def test_tiles_share_the_prior_of_the_whole_image(kind, monkeypatch):
-    seen, model_class = [], type(build_model({'num_gpu': 0, 'is_train': False, 'dist': False, 'path': {}, 'scale': 2,
-                                              **kind, 'val': {}}))
+    seen, model_class = [], MODEL_REGISTRY.get(kind['model_type'])
     extract = model_class.extract_prior
     monkeypatch.setattr(model_class, 'extract_prior',
                         lambda self, net: seen.append(self.lq.shape) or extract(self, net))
@@ -84,7 +84,7 @@ def test_known_pixels_of_an_inpainted_image_stay_what_they_were(val):
     assert not torch.equal(output, restored(INPAINTING, data)[1])
 
 
-def test_an_image_without_a_gt_after_one_with_it(monkeypatch):
+def test_an_image_without_a_gt_after_one_with_it():
     model, _ = restored(STAGE2, image(12, 17), tile=8, self_ensemble=True)
     model.feed_data({'lq': image(12, 17)['lq']})
     model.test()

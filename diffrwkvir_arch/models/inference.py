@@ -102,9 +102,8 @@ class Inference:
         window = self.opt['network_g'].get('window_size')
         if not window or getattr(self.get_bare_model(net), 'pads_inside', False):
             return self.restore(net)
-        lq, (height, width) = self.lq, self.lq.shape[-2:]
-        self.lq = pad_to_multiple(lq, window)
-        output = self.restore(net)
-        self.lq = lq
+        height, width = self.lq.shape[-2:]
+        with self.holding(pad_to_multiple(self.lq, window), getattr(self, 'gt', None), self.mask):
+            output = self.restore(net)
         scale = self.opt.get('scale', 1)
         return output[..., :height * scale, :width * scale]

@@ -15,8 +15,8 @@ if not TOOL.exists():
     pytest.skip(f'Triton came without {TOOL.name}', allow_module_level=True)
 
 # Warp instructions per token in the main loop of a program, at most 15 % above the most measured (Triton 3.6 to 3.9,
-# sm_80 and sm_90). Few streams (batch 1): 16 rows of the state per walk, in segments. Many (batch 64): 32 rows, one segment.
-# `gradients` takes all rows.
+# sm_80 and sm_90). Few streams (batch 1): 16 rows of the state per walk, in segments. Many (batch 64): 32 rows, one
+# segment. `gradients` takes all rows.
 CEILINGS = {
     (torch.bfloat16, 16, 1): {'walk': 77, 'walk for the maps': 61, 'adjoint_walk': 81, 'adjoint_walk for the maps': 77,
                               'compose': 63, 'gradients': 253},

@@ -2,7 +2,7 @@
 import statistics
 import traceback
 from dataclasses import dataclass, field
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import Optional
 
@@ -145,7 +145,8 @@ class Contestant:
             return self.restorer.restore(lq, gt, mask, settings.tile, settings.overlap)
 
         def call():
-            outputs[:] = [(partial(self_ensemble, restore) if settings.self_ensemble else restore)(lq, gt, mask)]
+            images = lq, gt, mask
+            outputs[:] = [self_ensemble(restore, *images) if settings.self_ensemble else restore(*images)]
 
         with torch.no_grad():
             # cuDNN and Triton choose kernels for every size anew; a CPU only has code and memory to fetch.

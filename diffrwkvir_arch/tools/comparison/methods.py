@@ -27,9 +27,8 @@ NETWORKS = """\
   FILE.yml                the same with the weights of its path.pretrain_network_g"""
 # Option files of the weights that come with the package, by scale.
 SHIPPED_NAME, SHIPPED_SCALES, SHIPPED_SCALE = 'test_DiffRWKVIR-tiny_S2_x{}.yml', (2, 3, 4), 4
-SHIPPED = f"""\
-Without -m it is DiffRWKVIR-tiny with the weights that come with the package, for --scale 2, 3 or 4 (default: \
-{SHIPPED_SCALE})."""
+SHIPPED = ('Without -m it is DiffRWKVIR-tiny with the weights that come with the package, for --scale 2, 3 or 4 '
+           f'(default: {SHIPPED_SCALE}).')
 SCALE_MISSING = '--scale is missing, and no option file says it; such as --scale 4'
 
 
