@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from basicsr.utils import matlab_functions
 from basicsr.utils.lmdb_util import make_lmdb_from_imgs
-from diffrwkvir_arch.tools.bicubic import imresize
+from diffrwkvir_arch.bicubic import imresize
 from diffrwkvir_arch.tools.demo import HELD_OUT, TRAIN, photograph
 from diffrwkvir_arch.tools.preparation.folders import Target
 from diffrwkvir_arch.tools.preparation.lmdbs import key_of_name, make_lmdb

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from diffrwkvir_arch.cli import main as basicsr_command
 from diffrwkvir_arch.option_file import SHIPPED_WEIGHTS
-from diffrwkvir_arch.tools.bicubic import imresize_once_rounded
+from diffrwkvir_arch.bicubic import imresize_once_rounded
 from diffrwkvir_arch.tools.call_cost import device_name
 from diffrwkvir_arch.tools.demo import HELD_OUT, photograph
 from diffrwkvir_arch.tools.pairs import write_lmdb, write_pairs

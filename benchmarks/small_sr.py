@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 import torch
-from diffrwkvir_arch.tools.bicubic import imresize_once_rounded
+from diffrwkvir_arch.bicubic import imresize_once_rounded
 from diffrwkvir_arch.tools.call_cost import device_name
 from diffrwkvir_arch.tools.pairs import write_lmdb, write_pairs
 from diffrwkvir_arch.tools.scores import markdown_table, mean_rows, read_image, score, write_csv

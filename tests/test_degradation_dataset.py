@@ -13,7 +13,8 @@ from drawing import draw
 
 from diffrwkvir_arch import cli
 from diffrwkvir_arch.archs.diffrwkvir_s1_arch import DiffRWKVIRS1
-from diffrwkvir_arch.data.degradations import KERNELS, build_degradations
+from diffrwkvir_arch.data.degradations import build_degradations
+from diffrwkvir_arch.data.simple_degradations import KERNELS
 from diffrwkvir_arch.errors import InputError
 from diffrwkvir_arch.tools.pairs import write_lmdb
 
@@ -253,7 +254,7 @@ def test_a_patch_may_be_as_large_as_the_image_and_no_larger(degraded):
     ({'degradation': {'type': 'blur', 'sigma': 2, 'kernel': {'iso': 0}}}, 'kernel.iso must be a weight above 0, got 0'),
     ({'degradation': {'type': 'blur', 'sigma': 2, 'kernel': ['iso']}}, r"kernel must be a name .* got \['iso'\]"),
     ({'seed': 'x'}, "seed must be a whole number of at least 0, got 'x'"),
-    ({'scale': 4}, 'DegradationDataset needs scale: 1, got 4'),
+    ({'scale': 4}, 'degradation: nothing in it makes images 4 times smaller.*put {type: bicubic}'),
     ({'color': 'y'}, 'DegradationDataset has no option color'),
     ({'dataroot_lq': 'lq'}, 'DegradationDataset has no option dataroot_lq.*use type PairedImageDataset')])
 def test_options_that_cannot_work_are_refused(degraded, options, message):

@@ -6,8 +6,8 @@ import diffrwkvir_arch  # noqa: F401
 import numpy as np
 import pytest
 from basicsr.utils.matlab_functions import imresize as basicsr_imresize
-from diffrwkvir_arch.tools import bicubic
-from diffrwkvir_arch.tools.bicubic import imresize, imresize_once_rounded
+from diffrwkvir_arch import bicubic
+from diffrwkvir_arch.bicubic import imresize, imresize_once_rounded
 from skimage import data
 
 # Of the raw bytes of astronaut's LR, RGB, 504x504 from its top left. The code that made them also makes, without one

@@ -13,7 +13,7 @@ from basicsr.utils import tensor2img
 from diffrwkvir_arch.archs.tokens import enlarge
 from diffrwkvir_arch.errors import InputError
 from diffrwkvir_arch.models.restoration_model import RestorationModel
-from diffrwkvir_arch.tools.bicubic import imresize_once_rounded as bicubic
+from diffrwkvir_arch.bicubic import imresize_once_rounded as bicubic
 from diffrwkvir_arch.tools.scores import read_image, score
 from diffrwkvir_arch.toolbox.stopping import stop_request
 

@@ -31,7 +31,7 @@ def as_range(option, value, least, most, whole=False):
     Returns:
         tuple: Two floats, or ints where whole.
     """
-    ends = value if isinstance(value, list) else [value, value]
+    ends = value if isinstance(value, (list, tuple)) else [value, value]
     if not (len(ends) == 2 and all(is_number(end) and least <= end <= most for end in ends) and ends[0] <= ends[1]
             and not (whole and any(end != int(end) for end in ends))):
         kind = 'whole number' if whole else 'number'

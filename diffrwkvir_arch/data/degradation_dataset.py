@@ -1,21 +1,25 @@
-"""Pairs for denoising, deblurring and the removal of JPEG artefacts, made of ground truth alone while it is read."""
+"""Pairs for super-resolution and restoration, made of ground truth alone while it is read."""
 from basicsr.data.transforms import paired_random_crop
+from basicsr.utils.img_process_util import usm_sharp
 from basicsr.utils.registry import DATASET_REGISTRY
 
 from diffrwkvir_arch.data.checks import check_seed
-from diffrwkvir_arch.data.degradations import build_degradations, drawn_for
+from diffrwkvir_arch.data.degradations import build_degradations, drawn_for, reach_of
 from diffrwkvir_arch.data.image_list import ImageList
-from diffrwkvir_arch.data.image_source import to_tensor
+from diffrwkvir_arch.data.image_source import shown, to_tensor
 from diffrwkvir_arch.errors import InputError
 
-# Pixels by which a patch is larger while it is degraded, where the image has them: cropped afterwards, JPEG's blocks of
-# 8x8 lie anywhere in it, as in photographs that were cropped.
+# LQ pixels by which a patch is larger while it is degraded, where the image has them: cropped afterwards, JPEG's blocks
+# of 8x8 lie anywhere in it, as in photographs that were cropped.
 SPARE = 8
 
 
-def without_border(side, size, reach):
-    """The slice of a side that leaves out `reach` pixels at both ends, or as many as leave it `size` long."""
-    border = min(reach, (side - size) // 2)
+def without_border(side, size, reach, scale):
+    """The slice of a side that leaves out `reach` pixels at both ends, or as many as leave it `size` long.
+
+    reach, and what is left out, are multiples of scale.
+    """
+    border = min(reach, (side - size) // 2 // scale * scale)
     return slice(border, side - border)
 
 
@@ -23,15 +27,19 @@ def without_border(side, size, reach):
 class DegradationDataset(ImageList):
     """Images of a folder, a list or an LMDB, in the order of their names, each with its degraded copy.
 
-    In training a random patch, flipped and turned, degraded anew each time. In validation and testing whole images;
-    what is drawn at random follows from seed and the file's stem, so that every run and every method gets the same LQ.
+    In training a random patch, flipped and turned, degraded anew each time. In validation and testing whole images, cut
+    to multiples of the scale; what is drawn at random follows from seed and the file's stem, so that every run and every
+    method gets the same LQ.
 
     Args:
         opt (dict):
             dataroot_gt (str): Folder of whole images, or LMDB.
+            scale (int): GT side over LQ side; beyond 1 a degradation has to make images smaller. Default: 1.
             degradation (dict | list of dict): {type: gaussian_noise, sigma}, {type: blur, sigma, kernel, kernel_size},
-                {type: jpeg, quality}, as degradations.py has them, or several in their order. A pair such as
-                sigma: [0, 50] is a range that each image gets its own value of.
+                {type: jpeg, quality}, {type: bicubic}, as simple_degradations.py has them, {type: real_esrgan} with the
+                options of real_esrgan.py, or several in their order. A pair such as sigma: [0, 50] is a range that each
+                image gets its own value of.
+            gt_usm (bool): Sharpens the GT first by an unsharp mask, as Real-ESRGAN does in training. Default: False.
             seed (int): Of validation and testing; training follows manual_seed. Default: 0.
             meta_info_file (str): Names of images, one a line, may be in folders; without it every image of the folder.
             io_backend (dict): {type: disk} or {type: lmdb}; by default the latter for folders named NAME.lmdb.
@@ -39,18 +47,18 @@ class DegradationDataset(ImageList):
             gt_size (int): Side of a training patch; without it whole images.
             use_hflip, use_rot (bool): Augmentation. Default: False.
 
-    Items: lq and gt, (3, H, W) RGB float32, GT in [0, 1], LQ beyond it where noise was added; lq_path and gt_path, both
-    that of the GT.
+    Items: lq (3, H / scale, W / scale) and gt (3, H, W), RGB float32, GT in [0, 1], LQ beyond it where noise was added;
+    lq_path and gt_path, both that of the GT.
     """
 
-    known_options = {'degradation', 'seed'}
+    known_options = {'degradation', 'seed', 'gt_usm'}
+    any_scale = True
 
     def __init__(self, opt):
         super().__init__(opt, 'gt')
-        self.degradations = build_degradations(self.option('degradation'), opt['degradation'])
-        self.seed = opt.get('seed') or 0
-        # How far beyond a patch its degradations look.
-        self.reach = sum(degradation.reach for degradation in self.degradations)
+        self.scale, self.seed = opt.get('scale') or 1, opt.get('seed') or 0
+        self.degradations = build_degradations(self.option('degradation'), opt['degradation'], self.scale)
+        self.reach = reach_of(self.degradations, self.scale)
 
     @classmethod
     def check_options(cls, path, opt):
@@ -64,26 +72,42 @@ class DegradationDataset(ImageList):
         if opt.get('degradation') is None:
             raise InputError(f'{path}: DegradationDataset needs degradation, such as degradation: {{type: '
                              'gaussian_noise, sigma: 25}')
-        build_degradations(f'{path}.degradation', opt['degradation'])
+        build_degradations(f'{path}.degradation', opt['degradation'], opt.get('scale') or 1)
+        if opt.get('gt_usm') not in (None, False, True):
+            raise InputError(f'{path}.gt_usm must be true or false, got {opt["gt_usm"]!r}')
         check_seed(f'{path}.seed', opt.get('seed') or 0)
 
     def __getitem__(self, index):
         path = self.paths[index]
         gt = self.read(path, 'gt')
         if self.is_train:
-            gt = self.patch(gt, path, SPARE + 2 * self.reach)
+            gt = self.prepared(self.patch(gt, path, SPARE * self.scale + 2 * self.reach), path)
             lq = self.degrade(gt)
             size = self.opt.get('gt_size')
             if size:
-                inside = tuple(without_border(side, size, self.reach) for side in gt.shape[:2])
-                gt, lq = paired_random_crop(gt[inside], lq[inside], size, 1, path)
+                rows, columns = (without_border(side, size, self.reach, self.scale) for side in gt.shape[:2])
+                gt, lq = gt[rows, columns], lq[self.of_lq(rows), self.of_lq(columns)]
+                gt, lq = paired_random_crop(gt, lq, size, self.scale, path)
         else:
+            gt = self.prepared(gt, path)
             with drawn_for(self.stem(path), self.seed):
                 lq = self.degrade(gt)
         return {'lq': to_tensor(lq, {}), 'gt': to_tensor(gt, {}), 'lq_path': path, 'gt_path': path}
 
+    def prepared(self, image, path):
+        """The GT of an image: cut to multiples of the scale, sharpened where gt_usm says so."""
+        height, width = (side // self.scale * self.scale for side in image.shape[:2])
+        if not height or not width:
+            raise InputError(f'{path}: {shown(image)} is too small for scale {self.scale}; remove the image')
+        image = image[:height, :width]
+        return usm_sharp(image) if self.opt.get('gt_usm') else image
+
+    def of_lq(self, part):
+        """The slice of the LQ that belongs to one of the GT."""
+        return slice(part.start // self.scale, part.stop // self.scale)
+
     def degrade(self, image):
-        """(H, W, 3) -> the same, degraded."""
+        """(H, W, 3) -> (H / scale, W / scale, 3)."""
         for degradation in self.degradations:
             image = degradation(image)
         return image

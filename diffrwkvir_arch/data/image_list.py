@@ -8,12 +8,14 @@ from diffrwkvir_arch.errors import InputError
 
 
 class ImageList(ImageSource):
-    """Images of a folder, a list or an LMDB, in the order of their names, at scale 1.
+    """Images of a folder, a list or an LMDB, in the order of their names, at scale 1 unless a class says otherwise.
 
     Args:
         opt (dict): The dataset's options.
         side (str): 'gt' or 'lq': the images are those of dataroot_<side>.
     """
+
+    any_scale = False
 
     def __init__(self, opt, side):
         super().__init__(opt, [side])
@@ -32,7 +34,7 @@ class ImageList(ImageSource):
         for key in ('mean', 'std', 'color'):
             if opt.get(key) is not None:
                 raise InputError(f'{path}: {cls.__name__} has no option {key}: its images are RGB in [0, 1]')
-        if (opt.get('scale') or 1) != 1:
+        if not cls.any_scale and (opt.get('scale') or 1) != 1:
             raise InputError(f'{path}: {cls.__name__} needs scale: 1, got {opt["scale"]}')
 
     def patch(self, image, path, spare=0):

@@ -12,7 +12,7 @@ from skimage import data
 
 from diffrwkvir_arch.errors import InputError
 
-from .bicubic import imresize_once_rounded
+from diffrwkvir_arch.bicubic import imresize_once_rounded
 from .pairs import write_lmdb, write_pairs
 from .pictures import side_by_side
 from .preparation.pieces import write_png

@@ -7,7 +7,7 @@ from pathlib import Path
 from basicsr.utils.lmdb_util import make_lmdb_from_imgs
 from tqdm import tqdm
 
-from .bicubic import imresize_once_rounded
+from diffrwkvir_arch.bicubic import imresize_once_rounded
 from .preparation.pieces import write_png
 
 

@@ -11,7 +11,7 @@ from basicsr.utils import img2tensor, tensor2img
 
 from diffrwkvir_arch.errors import InputError
 
-from ..bicubic import imresize
+from diffrwkvir_arch.bicubic import imresize
 
 # Of the neighbourhood that a pixel of a hole is made of, in pixels; that of OpenCV's own examples.
 RADIUS = 3

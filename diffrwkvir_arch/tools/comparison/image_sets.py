@@ -19,7 +19,7 @@ from diffrwkvir_arch.option_sections import look_up, require
 from diffrwkvir_arch.toolbox.logs import warn
 from diffrwkvir_arch.toolbox.options import load_option_file
 
-from ..bicubic import imresize_once_rounded
+from diffrwkvir_arch.bicubic import imresize_once_rounded
 from .names import OPTION_SUFFIXES, UNFIT, as_file_name, own_or_shipped, split_label, split_pair
 
 # Options under which a dataset's images are no RGB in [0, 1].
