@@ -13,14 +13,15 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
+from diffrwkvir_arch.bicubic import imresize_once_rounded
 from diffrwkvir_arch.cli import main as basicsr_command
 from diffrwkvir_arch.option_file import SHIPPED_WEIGHTS
-from diffrwkvir_arch.bicubic import imresize_once_rounded
+from diffrwkvir_arch.toolbox.checkpoints import read_checkpoint, write_whole
+from diffrwkvir_arch.toolbox.network_options import ENTRY
 from diffrwkvir_arch.tools.call_cost import device_name
 from diffrwkvir_arch.tools.demo import HELD_OUT, photograph
 from diffrwkvir_arch.tools.pairs import write_lmdb, write_pairs
 from diffrwkvir_arch.tools.stages import basicsr
-from diffrwkvir_arch.toolbox.checkpoints import read_checkpoint, write_whole
 from matplotlib.cbook import get_sample_data
 
 # Those that scikit-image says are in the public domain, CC0, or without known restrictions. That leaves few that are in
@@ -88,9 +89,9 @@ def main():
     for kind in ('GT', 'LQ'):
         write_lmdb(root / 'train' / kind)
     write_pairs({name: photograph(name) for name in HELD_OUT}, root / 'test', args.scale)
-    weights = read_checkpoint(train(root, args.scale, args.iterations))['params_ema']
+    trained = read_checkpoint(train(root, args.scale, args.iterations))
     target = SHIPPED_WEIGHTS / f'DiffRWKVIR-tiny_x{args.scale}.pth'
-    write_whole({'params_ema': weights}, str(target))
+    write_whole({key: trained[key] for key in (ENTRY, 'params_ema')}, str(target))
     print(f'{target}: {(time.time() - start) / 60:.0f} min, {device_name(torch.device("cpu"))}, '
           f'torch {torch.__version__}')
     sets = [f'held_out={root}/test/GT:{root}/test/LQ', *args.sets]

@@ -9,9 +9,9 @@ import pytest
 import torch
 import yaml
 from compare_cases import DIFFUSING, EDSR, SCALE, build, record_calls, without_plots, write_method
+from diffrwkvir_arch.bicubic import imresize_once_rounded
 from diffrwkvir_arch.errors import InputError
 from diffrwkvir_arch.tools import compare
-from diffrwkvir_arch.bicubic import imresize_once_rounded
 from diffrwkvir_arch.tools.comparison import contest, methods, plots
 from diffrwkvir_arch.tools.comparison.contest import write_image
 from diffrwkvir_arch.tools.comparison.image_sets import parse_sets

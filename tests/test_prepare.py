@@ -12,10 +12,10 @@ from prepare_cases import SMALL, names, read, run, save
 
 import diffrwkvir_arch  # noqa: F401
 from basicsr.data import build_dataset
+from diffrwkvir_arch.bicubic import imresize
 from diffrwkvir_arch.errors import InputError
 from diffrwkvir_arch.toolbox.options import SHIPPED_OPTIONS, load_option_file
 from diffrwkvir_arch.tools import prepare
-from diffrwkvir_arch.bicubic import imresize
 from diffrwkvir_arch.tools.preparation import folders, lmdbs
 from diffrwkvir_arch.tools.preparation.pieces import Recipe, write_pieces
 

@@ -12,9 +12,9 @@ from compare_cases import DIFFUSING, EDSR, INPAINTING, SCALE, build, write_metho
 from drawing import draw
 
 from diffrwkvir_arch.archs.diffrwkvir_s2_arch import DiffRWKVIRS2
+from diffrwkvir_arch.bicubic import imresize
 from diffrwkvir_arch.cli import main
 from diffrwkvir_arch.tools import restore
-from diffrwkvir_arch.bicubic import imresize
 from diffrwkvir_arch.tools.comparison import methods
 
 

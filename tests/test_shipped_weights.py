@@ -4,14 +4,14 @@ from pathlib import Path
 import pytest
 from basicsr.archs import build_network
 
+from diffrwkvir_arch.bicubic import imresize_once_rounded
 from diffrwkvir_arch.cli import main
 from diffrwkvir_arch.option_file import SHIPPED_WEIGHTS, find_checkpoint
-from diffrwkvir_arch.bicubic import imresize_once_rounded
+from diffrwkvir_arch.toolbox.checkpoints import read_checkpoint
+from diffrwkvir_arch.toolbox.options import load_option_file
 from diffrwkvir_arch.tools.demo import HELD_OUT, photograph
 from diffrwkvir_arch.tools.preparation.pieces import write_png
 from diffrwkvir_arch.tools.scores import read_image, score
-from diffrwkvir_arch.toolbox.checkpoints import read_checkpoint
-from diffrwkvir_arch.toolbox.options import load_option_file
 
 OPTIONS = Path(__file__).parent.parent / 'options'
 

@@ -11,11 +11,11 @@ import torch
 from basicsr.archs import build_network
 from basicsr.utils import tensor2img
 from diffrwkvir_arch.archs.tokens import enlarge
+from diffrwkvir_arch.bicubic import imresize_once_rounded as bicubic
 from diffrwkvir_arch.errors import InputError
 from diffrwkvir_arch.models.restoration_model import RestorationModel
-from diffrwkvir_arch.bicubic import imresize_once_rounded as bicubic
-from diffrwkvir_arch.tools.scores import read_image, score
 from diffrwkvir_arch.toolbox.stopping import stop_request
+from diffrwkvir_arch.tools.scores import read_image, score
 
 sys.path.insert(0, str(Path(__file__).parents[1] / 'benchmarks'))
 

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from basicsr.data import build_dataset
 from basicsr.utils.matlab_functions import imresize
+from diffrwkvir_arch.bicubic import imresize_once_rounded
 from diffrwkvir_arch.errors import InputError
 from diffrwkvir_arch.tools import demo, pairs, pictures, scores, stages
-from diffrwkvir_arch.bicubic import imresize_once_rounded
 from skimage.metrics import structural_similarity
 
 

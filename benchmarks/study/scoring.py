@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from basicsr.utils import tensor2img
 
-from diffrwkvir_arch.errors import InputError
 from diffrwkvir_arch.bicubic import imresize_once_rounded
+from diffrwkvir_arch.errors import InputError
 from diffrwkvir_arch.tools.comparison.image_sets import parse_sets
 from diffrwkvir_arch.tools.demo import HELD_OUT, photograph
 from diffrwkvir_arch.tools.pairs import write_pairs

@@ -12,6 +12,7 @@ from basicsr.utils import get_root_logger
 from basicsr.utils.dist_util import master_only
 
 from diffrwkvir_arch.errors import InputError
+from diffrwkvir_arch.toolbox.network_options import describe, differences
 from diffrwkvir_arch.toolbox.patching import swap
 
 
@@ -54,8 +55,8 @@ def write_whole(content, path):
 def mend_saving():
     """Fault: models/base_model.py:228-245, a checkpoint is written in place, so a full disk or a kill leaves a
     truncated file where a good one was; after three failures training goes on unsaved ('Just ignore it'), and a third
-    attempt that succeeds is taken for a failure.
-    Mend: written whole or not at all, and failing is an error.
+    attempt that succeeds is taken for a failure. And weights do not tell what network they belong to.
+    Mend: written whole or not at all, and failing is an error; the network's options are written beside the weights.
     """
 
     @master_only
@@ -63,7 +64,7 @@ def mend_saving():
         iteration = 'latest' if current_iter == -1 else current_iter
         nets = net if isinstance(net, list) else [net]
         keys = param_key if isinstance(param_key, list) else [param_key]
-        content = {}
+        content = describe(self.opt, net_label)
         for one, key in zip(nets, keys, strict=True):
             weights = self.get_bare_model(one).state_dict()
             content[key] = {name.removeprefix('module.'): tensor.cpu() for name, tensor in weights.items()}
@@ -165,10 +166,14 @@ def mend_loading():
             logger.info(f"Loading: {load_path} has no '{param_key}', using '{found_key or 'its root'}'.")
         logger.info(f'Loading {net.__class__.__name__} model from {load_path}, with param key: [{found_key}].')
         weights = {name.removeprefix('module.'): tensor for name, tensor in weights.items()}
+        made = differences(checkpoint, self.opt.get('network_d' if option.endswith('_d') else 'network_g') or {})
+        misfit = explain_misfit(net.state_dict(), weights)
+        if made and not misfit:
+            logger.warning(f'{option}: the network of {load_path} has {made}; its weights fit all the same')
         if strict:
-            misfit = explain_misfit(net.state_dict(), weights)
             if misfit:
-                raise InputError(f'{option}: {load_path} does not fit {net.__class__.__name__}: it {misfit}')
+                raise InputError(f'{option}: {load_path} does not fit {net.__class__.__name__}: it {misfit}'
+                                 + (f'. Its network has {made}' if made else ''))
         else:
             self._print_different_keys_loading(net, weights, strict)
         net.load_state_dict(weights, strict=strict)

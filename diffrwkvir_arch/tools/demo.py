@@ -10,9 +10,9 @@ from pathlib import Path
 import cv2
 from skimage import data
 
+from diffrwkvir_arch.bicubic import imresize_once_rounded
 from diffrwkvir_arch.errors import InputError
 
-from diffrwkvir_arch.bicubic import imresize_once_rounded
 from .pairs import write_lmdb, write_pairs
 from .pictures import side_by_side
 from .preparation.pieces import write_png

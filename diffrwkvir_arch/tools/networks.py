@@ -6,8 +6,11 @@ from typing import Any, NamedTuple
 import torch
 
 from diffrwkvir_arch.errors import InputError
+from diffrwkvir_arch.option_file import find_checkpoint
 from diffrwkvir_arch.option_sections import check_network, look_up, require
+from diffrwkvir_arch.toolbox.checkpoints import explain_misfit, find_weights, read_checkpoint
 from diffrwkvir_arch.toolbox.logs import warn
+from diffrwkvir_arch.toolbox.network_options import described
 from diffrwkvir_arch.toolbox.options import SHIPPED_OPTIONS, find_option_file, load_option_file
 
 SCALE_ARGUMENTS, WINDOW_ARGUMENTS = ('scale', 'upscale'), ('window_size', )
@@ -66,7 +69,21 @@ def by_option_file(path):
         InputError: The file cannot be read, or its network_g does not fit the network.
     """
     path = find_option_file(path)
-    opt = load_option_file(path)
+    return recipe_of(load_option_file(path), path)
+
+
+def by_checkpoint(path, described):
+    """The recipe of a checkpoint's network; `described`: its scale and options, as toolbox/network_options.py has them.
+
+    Raises:
+        InputError: The network is not known here.
+    """
+    scale, options = described
+    return recipe_of({'scale': scale, 'network_g': options}, path)
+
+
+def recipe_of(opt, path):
+    """The recipe of network_g of options that were read from `path`."""
     try:
         require(opt, '', ['network_g'])
         check_network(opt, 'network_g', True, warn)
@@ -76,6 +93,54 @@ def by_option_file(path):
         raise InputError(f'{path}: {error}') from None
     scale = opt.get('scale') or setting(arch, options, SCALE_ARGUMENTS)
     return Recipe(Path(path).stem, arch, options, scale, setting(arch, options, WINDOW_ARGUMENTS))
+
+
+def load_weights(net, path, param_key):
+    """Loads a checkpoint strictly.
+
+    Args:
+        net (nn.Module): What it should fit.
+        path (str): The file.
+        param_key (str | None): The preferred entry; None for a plain state dict.
+
+    Raises:
+        InputError: The file is missing, damaged, or another network's.
+    """
+    weights = read_weights(path, param_key)
+    misfit = explain_misfit(net.state_dict(), weights)
+    if misfit:
+        raise InputError(f'{path} does not fit {type(net).__name__}: it {misfit.partition(" path.strict_load")[0]}')
+    net.load_state_dict(weights)
+
+
+def read_weights(path, param_key):
+    """The state dict in a checkpoint, without the prefix of a DDP wrapper."""
+    weights, _ = find_weights(read_checkpoint(path), param_key)
+    if weights is None:
+        raise InputError(f'{path} holds no state dict')
+    return {name.removeprefix('module.'): tensor for name, tensor in weights.items()}
+
+
+def from_checkpoint(path):
+    """The trained network of a checkpoint, which says itself what network it is of, as those that are trained here do.
+
+    Args:
+        path (str): The file, or the name of one that comes with the package, such as 'DiffRWKVIR-tiny_x4.pth'.
+
+    Returns:
+        nn.Module: On the CPU, in eval mode, with the EMA's weights where there are any.
+
+    Raises:
+        InputError: The file is missing or damaged, or does not say it.
+    """
+    path = find_checkpoint(path)
+    found = described(read_checkpoint(path))
+    if found is None:
+        raise InputError(f'{path} does not say what network it is of; build that from its option file, '
+                         'basicsr.archs.build_network(network_g), and load the weights')
+    net = by_checkpoint(path, found).build()
+    load_weights(net, path, 'params_ema')
+    return net.eval()
 
 
 def required_arguments(function):

@@ -8,6 +8,7 @@ from basicsr.utils.lmdb_util import make_lmdb_from_imgs
 from tqdm import tqdm
 
 from diffrwkvir_arch.bicubic import imresize_once_rounded
+
 from .preparation.pieces import write_png
 
 

@@ -9,9 +9,8 @@ import cv2
 import torch
 from basicsr.utils import img2tensor, tensor2img
 
-from diffrwkvir_arch.errors import InputError
-
 from diffrwkvir_arch.bicubic import imresize
+from diffrwkvir_arch.errors import InputError
 
 # Of the neighbourhood that a pixel of a hole is made of, in pixels; that of OpenCV's own examples.
 RADIUS = 3

@@ -12,6 +12,7 @@ import torch
 import yaml
 from basicsr.utils import img2tensor, tensor2img
 
+from diffrwkvir_arch.bicubic import imresize_once_rounded
 from diffrwkvir_arch.data.pairing import fitting_template, is_lmdb, list_images
 from diffrwkvir_arch.errors import InputError
 from diffrwkvir_arch.option_file import check_dataset, check_places
@@ -19,7 +20,6 @@ from diffrwkvir_arch.option_sections import look_up, require
 from diffrwkvir_arch.toolbox.logs import warn
 from diffrwkvir_arch.toolbox.options import load_option_file
 
-from diffrwkvir_arch.bicubic import imresize_once_rounded
 from .names import OPTION_SUFFIXES, UNFIT, as_file_name, own_or_shipped, split_label, split_pair
 
 # Options under which a dataset's images are no RGB in [0, 1].

@@ -11,25 +11,28 @@ from diffrwkvir_arch.archs.tokens import pad_to_multiple
 from diffrwkvir_arch.errors import InputError
 from diffrwkvir_arch.option_file import find_checkpoint
 from diffrwkvir_arch.tiling import restore_tiled
+from diffrwkvir_arch.toolbox.checkpoints import read_checkpoint
+from diffrwkvir_arch.toolbox.network_options import described
 from diffrwkvir_arch.toolbox.options import SHIPPED_OPTIONS, load_option_file
 
 from ..complexity import complexity, within
-from ..networks import by_option_file, required_arguments
+from ..networks import by_checkpoint, by_option_file, load_weights, required_arguments
 from .classical import CLASSICAL, Classical
 from .names import OPTION_SUFFIXES, UNFIT, own_or_shipped, split_label, split_pair
-from .recognition import load_weights, recognise
+from .recognition import is_safetensors, recognise
 
 # For the help of commands that take one method.
 NETWORKS = """\
-  WEIGHTS.pth             a checkpoint; its network is that of the experiment it lies in, a shipped option file's that
-                          fits, or one that spandrel recognises (pip install 'diffrwkvir[peers]')
+  WEIGHTS.pth             a checkpoint; its network is that of the experiment it lies in, what it says itself, as those
+                          that are trained here do, a shipped option file's that fits, or one that spandrel recognises
+                          (pip install 'diffrwkvir[peers]')
   FILE.yml:WEIGHTS.pth    a checkpoint of the network of an option file
   FILE.yml                the same with the weights of its path.pretrain_network_g"""
 # Option files of the weights that come with the package, by scale.
 SHIPPED_NAME, SHIPPED_SCALES, SHIPPED_SCALE = 'test_DiffRWKVIR-tiny_S2_x{}.yml', (2, 3, 4), 4
 SHIPPED = ('Without -m it is DiffRWKVIR-tiny with the weights that come with the package, for --scale 2, 3 or 4 '
            f'(default: {SHIPPED_SCALE}).')
-SCALE_MISSING = '--scale is missing, and no option file says it; such as --scale 4'
+SCALE_MISSING = '--scale is missing, and neither option file nor checkpoint says it; such as --scale 4'
 
 
 def on_images(function, *more):
@@ -151,9 +154,11 @@ class Method:
         return [network, os.path.abspath(path), stat.st_size, stat.st_mtime_ns, key]
 
     def resolve(self):
-        """-> recipe of the network (None for a checkpoint alone), path of its weights, entry to take from that file."""
+        """-> recipe of the network (None where nobody says it), path of its weights, entry to take from that file."""
         if self.option_file is None:
-            return None, os.path.expanduser(self.checkpoint), 'params_ema'
+            path = find_checkpoint(self.checkpoint)
+            found = described(read_checkpoint(path)) if os.path.isfile(path) and not is_safetensors(path) else None
+            return by_checkpoint(path, found) if found else None, path, 'params_ema'
         found = own_or_shipped(self.option_file, self.option)
         options = load_option_file(found)
         recipe, makes_weights = by_option_file(found), 'train' in options
@@ -167,14 +172,15 @@ class Method:
         return recipe, find_checkpoint(path), key
 
     def scale(self):
-        """What its option file says.
+        """What its option file or its checkpoint says.
 
         Raises:
-            InputError: There is none, or it cannot be used.
+            InputError: Neither does, or they cannot be used.
         """
-        if self.option_file is None:
+        recipe = None if self.classical else self.resolve()[0]
+        if recipe is None:
             raise InputError(SCALE_MISSING)
-        return self.resolve()[0].scale
+        return recipe.scale
 
     def load(self, scale, device):
         """Builds it.

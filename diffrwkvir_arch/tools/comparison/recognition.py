@@ -5,42 +5,20 @@ from pathlib import Path
 import torch
 
 from diffrwkvir_arch.errors import InputError, first_line
-from diffrwkvir_arch.toolbox.checkpoints import explain_misfit, find_weights, read_checkpoint
+from diffrwkvir_arch.toolbox.checkpoints import explain_misfit
 from diffrwkvir_arch.toolbox.options import SHIPPED_OPTIONS
 
-from ..networks import by_option_file
+from ..networks import by_option_file, read_weights
 
 PEERS_HINT = "pip install 'diffrwkvir[peers]'"
 
 
-def load_weights(net, path, param_key):
-    """Loads a checkpoint strictly.
-
-    Args:
-        net (nn.Module): What it should fit.
-        path (str): The file.
-        param_key (str | None): The preferred entry; None for a plain state dict.
-
-    Raises:
-        InputError: The file is missing, damaged, or another network's.
-    """
-    weights = read_weights(path, param_key)
-    misfit = explain_misfit(net.state_dict(), weights)
-    if misfit:
-        raise InputError(f'{path} does not fit {type(net).__name__}: it {misfit.partition(" path.strict_load")[0]}')
-    net.load_state_dict(weights)
-
-
-def read_weights(path, param_key):
-    """The state dict in a checkpoint, without the prefix of a DDP wrapper."""
-    weights, _ = find_weights(read_checkpoint(path), param_key)
-    if weights is None:
-        raise InputError(f'{path} holds no state dict')
-    return {name.removeprefix('module.'): tensor for name, tensor in weights.items()}
+def is_safetensors(path):
+    return Path(path).suffix == '.safetensors'
 
 
 def recognise(path, scale):
-    """Finds the network of a checkpoint that came without an option file.
+    """Finds the network of a checkpoint that came without an option file and does not say it.
 
     Args:
         path (str): The checkpoint.
@@ -53,7 +31,7 @@ def recognise(path, scale):
     Raises:
         InputError: The file cannot be read, several shipped networks fit, or none.
     """
-    if Path(path).suffix != '.safetensors':
+    if not is_safetensors(path):
         weights = read_weights(path, 'params_ema')
         recipes = fitting_recipes(weights, scale)
         if len(recipes) > 1:

@@ -10,10 +10,9 @@ from typing import Optional
 import cv2
 import numpy as np
 
+from diffrwkvir_arch.bicubic import imresize, imresize_once_rounded
 from diffrwkvir_arch.data.image_file import has_alpha, is_cut_short
 from diffrwkvir_arch.errors import InputError
-
-from diffrwkvir_arch.bicubic import imresize, imresize_once_rounded
 
 # Grey stays grey, 16 bits stay 16 bits, the alpha channel goes, a photo is turned as its EXIF says.
 READ = cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH

@@ -1,0 +1,53 @@
+"""What a checkpoint says of the network whose weights it holds: enough to build it without an option file."""
+
+# Beside 'params' and 'params_ema' in the file.
+ENTRY = 'network_options'
+
+
+def describe(opt, net_label):
+    """The entry of a checkpoint.
+
+    Args:
+        opt (dict): Options of the run.
+        net_label (str): As BasicSR calls the network, such as 'net_g'.
+
+    Returns:
+        dict: scale, and the options of the network with its type, in plain values; empty where opt does not have them.
+    """
+    options = opt.get(net_label.replace('net_', 'network_', 1))
+    return {ENTRY: {'scale': opt.get('scale'), 'network': plain(options)}} if options else {}
+
+
+def plain(value):
+    """Dicts, lists and what they hold, of those kinds alone: files with others are not read."""
+    if isinstance(value, dict):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    return value if value is None or isinstance(value, (bool, int, float, str)) else str(value)
+
+
+def described(checkpoint):
+    """The scale and options of a checkpoint's network, or None where it does not say."""
+    entry = checkpoint.get(ENTRY) if isinstance(checkpoint, dict) else None
+    if not isinstance(entry, dict) or not isinstance(entry.get('network'), dict) or 'type' not in entry['network']:
+        return None
+    return entry.get('scale'), entry['network']
+
+
+def differences(checkpoint, options):
+    """How a checkpoint's network differs from that of an option file: 'dim: 48 (here 128), groups: 1 (here 4)'.
+
+    Args:
+        checkpoint: What a file holds.
+        options (dict): network_g, say; those of another type are compared as well, for stages share their options.
+
+    Returns:
+        str: Empty where they are alike, or the checkpoint does not say.
+    """
+    found = described(checkpoint)
+    if found is None:
+        return ''
+    made, here = found[1], plain(options)
+    keys = [key for key in made if key != 'type' and key in here and made[key] != here[key]]
+    return ', '.join(f'{key}: {made[key]} (here {here[key]})' for key in keys)
