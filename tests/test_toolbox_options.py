@@ -101,8 +101,8 @@ def test_exponents_are_numbers(text, value):
 @pytest.mark.parametrize('text, value', [
     ('1e-4', 1e-4), ('-1', -1), ('3', 3), ('0.5', .5), ('!!float 2e3', 2000.), ('true', True), ('False', False),
     ('~', None), ('none', None), ('[1, 2e-1, a]', [1, .2, 'a']), ('[[1,2],[3]]', [[1, 2], [3]]), ('a=b', 'a=b'),
-    ('{}x4', '{}x4'),
-    ('x.pth', 'x.pth'), ('', '')
+    ('{}x4', '{}x4'), ('{}', '{}'), ('{type: jpeg, quality: [10, 1e1]}', {'type': 'jpeg', 'quality': [10, 10.]}),
+    ('{type: jpeg', '{type: jpeg'), ('x.pth', 'x.pth'), ('', '')
 ])
 def test_values_of_the_command_line_are_read_as_in_a_file(text, value):
     read = parse_value(text)

@@ -1,4 +1,5 @@
 """Reading an option file (YAML) and the command line into BasicSR's option dict."""
+import contextlib
 import os
 import random
 import re
@@ -112,7 +113,7 @@ def find_option_file(path):
 
 
 def parse_value(text):
-    """The value of `--force_yml key=text`: none, true, false, a number, a list in brackets, else the text itself."""
+    """The value of `--force_yml key=text`: none, true, false, a number, a list or section in brackets, else text."""
     text = text.strip()
     if text.startswith('!!float'):
         text = text[len('!!float'):].strip()
@@ -129,6 +130,10 @@ def parse_value(text):
             return yaml.load(text, Loader=OptionLoader)
         except yaml.YAMLError:
             raise InputError(f'--force_yml: {text} is not a list such as [1, 2]') from None
+    # Not '{}' or '{}x4', which are names of files.
+    if text.startswith('{') and ': ' in text:
+        with contextlib.suppress(yaml.YAMLError):
+            return yaml.load(text, Loader=OptionLoader)
     return text
 
 
