@@ -92,8 +92,13 @@ def prepare(arguments):
     return importlib.import_module('diffrwkvir_arch.tools.prepare').main(arguments)
 
 
+def doctor(arguments):
+    """What this machine has, whether operator and network compute rightly on it, and what is missing."""
+    return importlib.import_module('diffrwkvir_arch.tools.doctor').main(arguments)
+
+
 VERBS = {'train': train, 'test': test, 'restore': restore, 'export': export, 'demo': demo, 'profile': profile,
-         'compare': compare, 'masks': masks, 'prepare': prepare}
+         'compare': compare, 'masks': masks, 'prepare': prepare, 'doctor': doctor}
 
 
 def run_pipeline(pipeline, verb, arguments):
