@@ -159,15 +159,16 @@ def main(arguments=None):
     argument_parser().parse_args(arguments)
     print('## Versions\n')
     print(f'python {platform.python_version()}, {platform.platform()}')
-    print(', '.join(f'{package} {version(package) or "missing"}' for package in PACKAGES) + f', OpenCV {cv2.__version__}')
+    found = [f'{package} {version(package) or "missing"}' for package in PACKAGES]
+    print(', '.join([*found, f'OpenCV {cv2.__version__}']))
     print('\n## Devices\n')
     print('\n'.join(map(described, devices())))
     if not torch.cuda.is_available():
         built = f'for CUDA {torch.version.cuda}' if torch.version.cuda else 'without CUDA'
         print(f'no CUDA device (PyTorch is built {built}): everything runs on the CPU')
     heads, channels, side = LARGE
-    print(f'\n## Operator: error against float64; time, forward and backward, of {side}x{side} pixels, {heads} heads of '
-          f'{channels}\n')
+    print('\n## Operator: error against float64; time, forward and backward, of '
+          f'{side}x{side} pixels, {heads} heads of {channels}\n')
     rows = [check_backend(backend, device, tolerance) for device in devices()
             for tolerance in TOLERANCES[device.type] for backend in BACKENDS]
     print(markdown_table(rows))
