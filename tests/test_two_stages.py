@@ -323,6 +323,37 @@ def test_a_micro_batch_is_a_whole_number_of_images(root, capsys, size):
     assert 'train.micro_batch_size_per_gpu must be a whole number of at least 1' in capsys.readouterr().err
 
 
+@pytest.mark.parametrize('stage', [1, 2])
+def test_a_compiled_network_is_traced_whole_and_makes_the_same_steps(root, monkeypatch, stage):
+    compile_module, graphs = torch.nn.Module.compile, []
+
+    def backend(graph, inputs):
+        graphs.append(graph)
+        return graph
+
+    # The real backend takes a minute to compile.
+    monkeypatch.setattr(torch.nn.Module, 'compile', lambda self: compile_module(self, backend=backend, fullgraph=True))
+
+    def steps(**train):
+        torch.manual_seed(0)
+        model = run_model(options(stage, root, **train))
+        for iteration in (1, 2):
+            torch.manual_seed(iteration)
+            model.feed_data(batch())
+            model.optimize_parameters(iteration)
+        return model.log_dict, model.net_g.state_dict()
+
+    (losses, plain), (compiled_losses, compiled) = steps(), steps(compile=True)
+    assert len(graphs) == 1 and compiled_losses == pytest.approx(losses, rel=1e-5)
+    for key in plain:
+        torch.testing.assert_close(compiled[key], plain[key])
+
+
+def test_compile_is_true_or_false(root, capsys):
+    assert basicsr('train', options(1, root, compile='max-autotune'), root) == 2
+    assert "train.compile must be true or false, got 'max-autotune'" in capsys.readouterr().err
+
+
 def test_two_results_of_one_name_are_refused_before_one_is_lost(root):
     folder = root / 'same'
     folder.mkdir()

@@ -22,8 +22,8 @@ class RestorationModel(Validation, Inference, SRModel):
     """Trains, validates and tests network_g on LQ/GT pairs, and tests it on LQ images alone.
 
     Beyond SRModel: stops at a loss or gradient that is not finite, clips gradients (train.clip_grad_norm), trains under
-    bf16 autocast (train.amp: bf16), takes batches in parts where memory is short (train.micro_batch_size_per_gpu; the
-    step is that of the whole batch), pads for networks with windows (network_g.window_size, as SwinIR needs), restores
+    bf16 autocast (train.amp: bf16), compiles the network (train.compile: true, torch.compile), takes batches in parts
+    where memory is short (train.micro_batch_size_per_gpu; the step is that of the whole batch), pads for networks with windows (network_g.window_size, as SwinIR needs), restores
     large images in tiles and with self-ensemble (val.tile, val.self_ensemble), leaves out metrics that need a GT where
     there is none. A stage overrides `restore`, and `compute_losses` where it has more of them.
 
@@ -32,7 +32,7 @@ class RestorationModel(Validation, Inference, SRModel):
     The pixel loss sees the network's own output, the perceptual loss the composite, whose known pixels are the LQ's.
     """
 
-    known_options = {'train': {'clip_grad_norm', 'amp', 'hole_weight', 'known_weight', MICRO_BATCH},
+    known_options = {'train': {'clip_grad_norm', 'amp', 'compile', 'hole_weight', 'known_weight', MICRO_BATCH},
                      'val': {'tile', 'tile_overlap', 'self_ensemble'}}
 
     @staticmethod
@@ -53,6 +53,8 @@ class RestorationModel(Validation, Inference, SRModel):
             if not is_number or value < 0 or not (value or allows_zero):
                 raise InputError(f'train.{key} must be a number {"of at least" if allows_zero else "above"} 0, got '
                                  f'{value!r}')
+        if train.get('compile') not in (None, False, True):
+            raise InputError(f'train.compile must be true or false, got {train["compile"]!r}')
         if train.get(MICRO_BATCH) is not None:
             as_count(train, 'train', MICRO_BATCH)
         if not train.get('pixel_opt') and not train.get('perceptual_opt'):
@@ -66,6 +68,9 @@ class RestorationModel(Validation, Inference, SRModel):
         self.hole_weight, self.known_weight = (
             1. if train.get(key) is None else float(train[key]) for key in ('hole_weight', 'known_weight'))
         super().init_training_settings()
+        if train.get('compile'):
+            # In its place, so that checkpoints and wrappers see the network that they know; the EMA's copy stays as it is.
+            self.get_bare_model(self.net_g).compile()
 
     def feed_data(self, data):
         # The last image's, or the last batch's, must not serve as that of an image without.
