@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+import yaml
 from basicsr.archs import build_network
 from basicsr.utils import tensor2img
 from diffrwkvir_arch.archs.tokens import enlarge
@@ -23,7 +24,7 @@ import ablations  # noqa: E402
 import equal_budget  # noqa: E402
 from study import command, methods, planning, sizes, training  # noqa: E402
 from study.base_image import with_base_image  # noqa: E402
-from study.patches import Patches  # noqa: E402
+from study.patches import Patches, training_pairs  # noqa: E402
 
 TINY = {
     'plain': methods.one_stage(dict(type='EDSR', num_in_ch=3, num_out_ch=3, num_feat=8, num_block=1, upscale=4)),
@@ -293,8 +294,30 @@ def test_gt_and_lq_patches_show_the_same_place_and_depend_on_seed_and_iteration_
 
 
 def test_test_sets_within_the_training_photographs_are_refused(study):
-    with pytest.raises(InputError, match='holds the test set .*photographs; give the folder of the training'):
-        study('out', '--sets', f'ours={study.folder / "photographs"}')
+    dataset = {'name': 'real', 'type': 'DegradationDataset', 'dataroot_gt': str(study.folder / 'photographs'),
+               'degradation': {'type': 'real_esrgan'}}
+    (study.folder / 'leak.yml').write_text(yaml.safe_dump({'scale': 4, 'datasets': {'test': dataset}}))
+    for sets in (f'ours={study.folder / "photographs"}', str(study.folder / 'leak.yml')):
+        with pytest.raises(InputError, match='holds the test set .*photographs; give the folder of the training'):
+            study('out', '--sets', sets)
+
+
+def test_a_study_of_degraded_photographs_trains_and_tests_on_them(study):
+    dataset = {'name': 'real', 'type': 'DegradationDataset', 'dataroot_gt': str(study.folder / 'held_out'),
+               'degradation': {'type': 'real_esrgan'}, 'seed': 3}
+    (study.folder / 'real.yml').write_text(yaml.safe_dump({'scale': 4, 'datasets': {'test': dataset}}))
+    flags = ('--iterations', '4', '--seeds', '0', '--budgets', 'iterations', '--degradation', 'real_esrgan', '--sets',
+             str(study.folder / 'real.yml'))
+    assert study('out', *flags) == 0 and study('again', *flags) == 0
+    assert 'LQs by real_esrgan' in (study.folder / 'out/report.md').read_text()
+    first, again = (training_pairs(study.folder / 'photographs', study.folder / name / 'train', 4, 'real_esrgan')
+                    for name in ('out', 'again'))
+    assert all(np.array_equal(one, other) for pair, twin in zip(first, again) for one, other in zip(pair, twin))
+    assert all(not np.array_equal(lq, bicubic(gt, 1 / 4)) for gt, lq in first)
+    scores = {row['set'] for row in table(study.folder / 'out/scores.csv')}
+    assert scores == {'real'}
+    with pytest.raises(InputError, match=r'holds pairs of .*photographs \(real_esrgan\), not of .*photographs;'):
+        study('out')
 
 
 @pytest.mark.parametrize('flags, message', [

@@ -26,7 +26,7 @@ class Study:
 
     methods: name -> stages, see methods. larger: methods exempt from the rule of sizes; tolerance: None for no rule.
     iterations: of every run, None for as many as fit into `hours`. stage1_share: the first of two stages' part.
-    report_only: nothing is trained, runs that are not finished are left out.
+    degradation: what made the LQs of patches. report_only: nothing is trained, runs that are not finished are left out.
     """
     methods: dict
     larger: dict
@@ -38,6 +38,7 @@ class Study:
     stage1_share: float
     learning_rate: float
     patches: Patches
+    degradation: str
     images: list
     device: torch.device
     out: Path

@@ -9,11 +9,12 @@ import torch
 from basicsr.utils import get_root_logger
 
 from diffrwkvir_arch.errors import InputError
-from diffrwkvir_arch.tools.comparison.names import split_label, split_pair
+from diffrwkvir_arch.toolbox.options import load_option_file
+from diffrwkvir_arch.tools.comparison.names import OPTION_SUFFIXES, split_label, split_pair
 
 from .campaign import Study
 from .methods import SCALE
-from .patches import Patches, training_pairs
+from .patches import BICUBIC, DEGRADATIONS, Patches, training_pairs
 from .planning import BUDGETS
 from .scoring import load_images
 
@@ -43,8 +44,11 @@ def arguments(description, known, budgets, out):
                         help='photographs to train on, searched with subfolders and held in memory (default: those of '
                         'scikit-image)')
     parser.add_argument('--sets', nargs='+', metavar='GT[:LQ]',
-                        help='folders to test on, also as NAME=GT[:LQ]; curves are drawn on the first (default: two '
+                        help='folders to test on, also as NAME=GT[:LQ], or option files; curves are drawn on the first (default: two '
                         'photographs of scikit-image that are not trained on)')
+    parser.add_argument('--degradation', choices=DEGRADATIONS, default=BICUBIC,
+                        help='what makes the LQs of training; sets to test on so are those of an option file, --sets '
+                        'FILE.yml (default: %(default)s)')
     parser.add_argument('--methods', nargs='+', metavar='NAME', help=f'some of: {", ".join(known)} (default: all)')
     parser.add_argument('--seeds', type=int, nargs='+', default=[0, 1, 2], help='default: 0 1 2')
     parser.add_argument('--budgets', nargs='+', choices=BUDGETS, default=budgets,
@@ -99,12 +103,12 @@ def study_of(args, methods, larger, tolerance):
     images = load_images(args.sets, out / 'held_out')
     if args.data:
         refuse_leak(args.data, args.sets or ())
-    pairs = training_pairs(args.data, out / 'train', SCALE)
+    pairs = training_pairs(args.data, out / 'train', SCALE, args.degradation)
     hours = None if args.iterations else args.hours or preset.hours
     return Study(
         methods=methods, larger=larger, tolerance=tolerance, seeds=args.seeds, budgets=args.budgets,
         iterations=args.iterations, hours=hours, stage1_share=args.stage1_share, learning_rate=args.learning_rate,
-        patches=Patches(pairs, preset.batch, preset.patch, SCALE), images=images,
+        patches=Patches(pairs, preset.batch, preset.patch, SCALE), degradation=args.degradation, images=images,
         device=torch.device('cuda' if args.scale == 'gpu' else 'cpu'), out=out, report_only=args.report_only)
 
 
@@ -112,10 +116,15 @@ def refuse_leak(data, sets):
     """Raises InputError where a test set lies in the folder that is trained on, which is searched with subfolders."""
     for text in sets:
         _, what = split_label(text, '--sets')
-        gt = Path(split_pair(what)[0]).expanduser().resolve()
-        if data.resolve() in (gt, *gt.parents):
-            raise InputError(f'--data: {data} holds the test set {gt}; give the folder of the training photographs '
-                             'alone')
+        place = split_pair(what)[0]
+        if place.lower().endswith(OPTION_SUFFIXES) and not Path(place).is_dir():
+            places = [section.get('dataroot_gt') for section in load_option_file(place)['datasets'].values()]
+        else:
+            places = [place]
+        for gt in (Path(place).expanduser().resolve() for place in places if place):
+            if data.resolve() in (gt, *gt.parents):
+                raise InputError(f'--data: {data} holds the test set {gt}; give the folder of the training photographs '
+                                 'alone')
 
 
 def complain(main):

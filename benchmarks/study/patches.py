@@ -8,30 +8,38 @@ import numpy as np
 import torch
 from small_sr import photographs
 
+from diffrwkvir_arch.data.degradations import build_degradations, drawn_for
 from diffrwkvir_arch.errors import InputError
 from diffrwkvir_arch.tools.demo import TRAIN, photograph
 from diffrwkvir_arch.tools.pairs import write_pairs
+from diffrwkvir_arch.tools.preparation.pieces import write_png
 from diffrwkvir_arch.tools.scores import read_image
 
 # A file that says, in a folder of pairs, that all of them are there, and what they were made from.
 COMPLETE = 'complete'
+# How LQs can be made; the first is that of the field's tables.
+BICUBIC = 'bicubic'
+DEGRADATIONS = (BICUBIC, 'real_esrgan')
 
 
-def training_pairs(data, folder, scale):
+def training_pairs(data, folder, scale, degradation=BICUBIC):
     """Reads the pairs of a study, after making them the first time.
 
     Args:
         data (Path | None): Folder of photographs, searched with its subfolders; None takes those of scikit-image.
         folder (Path): Keeps GT and LQ, as write_pairs makes them.
         scale (int): GT side over LQ side.
+        degradation (str): What makes the LQs, of DEGRADATIONS; each photograph is degraded once, always alike.
 
     Returns:
         list of tuple: GT (H, W, 3) and LQ (H/scale, W/scale, 3), RGB uint8.
 
     Raises:
-        InputError: There is no photograph, or the folder holds those of another `data`.
+        InputError: There is no photograph, or the folder holds those of another `data` or degradation.
     """
     source = str(data.resolve()) if data else "scikit-image's photographs"
+    if degradation != BICUBIC:
+        source += f' ({degradation})'
     if (folder / COMPLETE).exists():
         before = (folder / COMPLETE).read_text(encoding='utf-8')
         if before != source:
@@ -41,9 +49,21 @@ def training_pairs(data, folder, scale):
         if not images:
             raise InputError(f'--data: {data} holds no photograph')
         write_pairs(images, folder, scale)
+        if degradation != BICUBIC:
+            degrade(folder, scale, degradation)
         (folder / COMPLETE).write_text(source, encoding='utf-8')
     return [tuple(np.ascontiguousarray(read_image(folder / kind / path.name)[..., ::-1]) for kind in ('GT', 'LQ'))
             for path in sorted((folder / 'GT').iterdir())]
+
+
+def degrade(folder, scale, kind):
+    """Replaces the LQs of a folder of pairs."""
+    degradation, = build_degradations('--degradation', {'type': kind}, scale)
+    for path in sorted((folder / 'GT').iterdir()):
+        gt = read_image(path)[..., ::-1].astype(np.float32) / 255
+        with drawn_for(path.stem, seed=0):
+            lq = degradation(gt)[..., ::-1]
+        write_png(folder / 'LQ' / path.name, (lq * 255).round().astype(np.uint8))
 
 
 class Patches:
