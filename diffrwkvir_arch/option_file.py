@@ -22,7 +22,7 @@ KNOWN = {
         'total_iter', 'warmup_iter', 'scheduler', 'ema_decay', 'optim_g', 'optim_d', 'pixel_opt', 'perceptual_opt'
     },
     'val': {'val_freq', 'save_img', 'suffix', 'pbar', 'metrics'},
-    'logger': {'print_freq', 'save_checkpoint_freq', 'use_tb_logger', 'wandb'},
+    'logger': {'print_freq', 'save_checkpoint_freq', 'keep_last', 'use_tb_logger', 'wandb'},
     'logger.wandb': {'project', 'resume_id'},
     'dist_params': {'backend', 'port'},
     'datasets': {
@@ -112,6 +112,8 @@ def fill_defaults(opt):
             logger.setdefault(key, value)
         as_count(logger, 'logger', 'print_freq')
         as_count(logger, 'logger', 'save_checkpoint_freq')
+        if logger.get('keep_last') is not None:
+            as_count(logger, 'logger', 'keep_last')
 
 
 def check_section(opt, path, model, warn):

@@ -33,7 +33,7 @@ class RestorationModel(Validation, Inference, SRModel):
     """
 
     known_options = {'train': {'clip_grad_norm', 'amp', 'compile', 'hole_weight', 'known_weight', MICRO_BATCH},
-                     'val': {'tile', 'tile_overlap', 'self_ensemble'}}
+                     'val': {'tile', 'tile_overlap', 'self_ensemble', 'save_best'}}
 
     @staticmethod
     def check_options(opt):
@@ -41,6 +41,7 @@ class RestorationModel(Validation, Inference, SRModel):
         Inference.check_options(opt)
         if not opt['is_train']:
             return
+        Validation.check_options(opt)
         train = opt['train']
         amp = train.get('amp')
         if amp not in AMP_DTYPES:

@@ -13,11 +13,26 @@ from diffrwkvir_arch.toolbox.images import needs_gt
 class Validation:
     """Mix-in before SRModel: hands metrics of the hole their mask, and images to metrics that belong to a set.
 
-    Metrics that need a GT are left out where there is none. The model has `mask`, (1, 1, H, W) of an image or None.
+    Metrics that need a GT are left out where there is none. val.save_best names a metric: whenever it is the best so far
+    on the first validation set, net_g is saved as net_g_best.pth. The model has `mask`, (1, 1, H, W) of an image or
+    None.
     """
 
     # SetScores of the validation that runs.
     set_scores = None
+
+    @staticmethod
+    def check_options(opt):
+        """Refuses to train with a val.save_best that nothing measures."""
+        val = opt.get('val') or {}
+        best = val.get('save_best')
+        if best is None:
+            return
+        metrics = [name for name, metric in (val.get('metrics') or {}).items()
+                   if first_validation_set(opt).get('dataroot_gt') is not None or not needs_gt(metric['type'])]
+        if best not in metrics:
+            raise InputError(f'val.save_best must be a metric of the first validation set, one of '
+                             f'{", ".join(metrics) or "none"}, got {best!r}')
 
     def get_current_visuals(self):
         """What validation saves and measures of an image."""
@@ -50,6 +65,17 @@ class Validation:
             super().nondist_validation(dataloader, current_iter, tb_logger, save_img)
         finally:
             val_opt['metrics'], self.set_scores = metrics, None
+        best = val_opt.get('save_best') if self.opt['is_train'] else None
+        if best and dataloader.dataset.opt['name'] == first_validation_set(self.opt)['name']:
+            if self.best_metric_results[dataloader.dataset.opt['name']][best]['iter'] == current_iter:
+                self.save_best()
+
+    def save_best(self):
+        """Saves net_g and its EMA as net_g_best.pth."""
+        nets = {'params': self.net_g}
+        if hasattr(self, 'net_g_ema'):
+            nets['params_ema'] = self.net_g_ema
+        self.save_network([*nets.values()], 'net_g', 'best', param_key=[*nets])
 
     def _log_validation_metric_values(self, current_iter, dataset_name, tb_logger):
         """BasicSR's block of the log, with the set's own scores and the number of images N that they are of."""
@@ -68,6 +94,11 @@ class Validation:
             if tb_logger:
                 tb_logger.add_scalar(f'metrics/{dataset_name}/{name}', value, current_iter)
         get_root_logger().info(text)
+
+
+def first_validation_set(opt):
+    """The options of the first data set that training is validated on; empty where there is none."""
+    return next((dataset for phase, dataset in opt['datasets'].items() if phase.startswith('val')), {})
 
 
 def refuse_equal_stems(dataset):

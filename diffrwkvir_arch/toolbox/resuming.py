@@ -3,6 +3,7 @@ import collections
 import os
 import random
 import re
+from pathlib import Path
 
 import basicsr.train
 import numpy as np
@@ -151,8 +152,9 @@ def set_random_states(states):
 def mend_saving_a_state():
     """Faults of models/base_model.py:305-344: a state is written in place (see mend_saving), holds neither the best
     metrics so far nor the random states, and says the epoch it was saved in even at that epoch's end, which is then
-    trained twice.
-    Mend: all of it is saved, and the epoch is the one the next iteration belongs to.
+    trained twice. And every checkpoint of a run stays until the disk is full.
+    Mend: all of it is saved, and the epoch is the one the next iteration belongs to. logger.keep_last says how many
+    checkpoints stay.
     """
 
     @master_only
@@ -176,8 +178,19 @@ def mend_saving_a_state():
             'random_states': get_random_states(),
         }
         write_whole(state, os.path.join(self.opt['path']['training_states'], f'{current_iter}.state'))
+        remove_older(self.opt['path'], (self.opt.get('logger') or {}).get('keep_last'))
 
     swap(BaseModel, 'save_training_state', save_training_state)
+
+
+def remove_older(path, keep):
+    """Removes all but the `keep` newest training states (None: none of them) with the networks saved beside them."""
+    states, models = Path(path['training_states']), Path(path['models'])
+    iterations = sorted(int(file.stem) for file in states.glob('*.state') if file.stem.isdecimal())
+    for iteration in iterations[:-keep] if keep else ():
+        # The state first: one without its networks is of no use, and would be tried in resuming.
+        for file in (states / f'{iteration}.state', *models.glob(f'net_*_{iteration}.pth')):
+            file.unlink(missing_ok=True)
 
 
 def mend_restoring_a_state():
