@@ -82,6 +82,7 @@ def test_the_best_network_is_kept_beside_the_others(opt, write_options, workdir,
     assert len(scored) == 5
     best = read_checkpoint(f'{NAMES[0]}/net_g_best.pth')
     assert all(torch.equal(best['params_ema'][name], value) for name, value in scored[3].items())
+    assert best.pop('best') == {'dataset': 'some', 'metric': 'psnr', 'val': 22.5, 'iter': 8}
     assert best.keys() == read_checkpoint(f'{NAMES[0]}/net_g_latest.pth').keys()
     log, = [name for name in os.listdir('experiments/tiny') if re.fullmatch(r'train_.*\.log', name)]
     assert 'Best: 22.5000 @ 8 iter' in open(f'experiments/tiny/{log}', encoding='utf-8').read()

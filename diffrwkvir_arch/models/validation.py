@@ -7,6 +7,7 @@ from basicsr.utils import get_root_logger, tensor2img
 from diffrwkvir_arch.errors import InputError
 from diffrwkvir_arch.metrics.hole_metric import takes_mask
 from diffrwkvir_arch.metrics.inception_metric import SetScores, is_of_set
+from diffrwkvir_arch.toolbox.checkpoints import content_of, read_checkpoint, write_whole
 from diffrwkvir_arch.toolbox.images import needs_gt
 
 
@@ -67,15 +68,27 @@ class Validation:
             val_opt['metrics'], self.set_scores = metrics, None
         best = val_opt.get('save_best') if self.opt['is_train'] else None
         if best and dataloader.dataset.opt['name'] == first_validation_set(self.opt)['name']:
-            if self.best_metric_results[dataloader.dataset.opt['name']][best]['iter'] == current_iter:
-                self.save_best()
+            self.save_if_best(dataloader.dataset.opt['name'], best, current_iter)
 
-    def save_best(self):
-        """Saves net_g and its EMA as net_g_best.pth."""
+    def save_if_best(self, dataset_name, metric, current_iter):
+        """Saves net_g and its EMA as net_g_best.pth unless the one that is there has as good a score.
+
+        The score stands in the file: training states are saved before validation, and do not know of the last one.
+        """
+        path = os.path.join(self.opt['path']['models'], 'net_g_best.pth')
+        better = self.best_metric_results[dataset_name][metric]['better']
+        score = {'dataset': dataset_name, 'metric': metric, 'val': float(self.metric_results[metric]),
+                 'iter': current_iter}
+        if os.path.isfile(path):
+            before = read_checkpoint(path).get('best')
+            if before and (before['dataset'], before['metric']) == (dataset_name, metric):
+                now, then = score['val'], before['val']
+                if math.isnan(now) or (then >= now if better == 'higher' else then <= now):
+                    return
         nets = {'params': self.net_g}
         if hasattr(self, 'net_g_ema'):
             nets['params_ema'] = self.net_g_ema
-        self.save_network([*nets.values()], 'net_g', 'best', param_key=[*nets])
+        write_whole({**content_of(self, nets, 'net_g'), 'best': score}, path)
 
     def _log_validation_metric_values(self, current_iter, dataset_name, tb_logger):
         """BasicSR's block of the log, with the set's own scores and the number of images N that they are of."""

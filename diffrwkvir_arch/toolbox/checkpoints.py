@@ -52,6 +52,21 @@ def write_whole(content, path):
             time.sleep(1)
 
 
+def content_of(model, nets, net_label):
+    """What a checkpoint holds.
+
+    Args:
+        model (BaseModel): Whose networks they are.
+        nets (dict): Entry, such as 'params_ema', -> network.
+        net_label (str): Such as 'net_g'.
+    """
+    content = describe(model.opt, net_label)
+    for key, net in nets.items():
+        weights = model.get_bare_model(net).state_dict()
+        content[key] = {name.removeprefix('module.'): tensor.cpu() for name, tensor in weights.items()}
+    return content
+
+
 def mend_saving():
     """Fault: models/base_model.py:228-245, a checkpoint is written in place, so a full disk or a kill leaves a
     truncated file where a good one was; after three failures training goes on unsaved ('Just ignore it'), and a third
@@ -64,11 +79,8 @@ def mend_saving():
         iteration = 'latest' if current_iter == -1 else current_iter
         nets = net if isinstance(net, list) else [net]
         keys = param_key if isinstance(param_key, list) else [param_key]
-        content = describe(self.opt, net_label)
-        for one, key in zip(nets, keys, strict=True):
-            weights = self.get_bare_model(one).state_dict()
-            content[key] = {name.removeprefix('module.'): tensor.cpu() for name, tensor in weights.items()}
-        write_whole(content, os.path.join(self.opt['path']['models'], f'{net_label}_{iteration}.pth'))
+        write_whole(content_of(self, dict(zip(keys, nets, strict=True)), net_label),
+                    os.path.join(self.opt['path']['models'], f'{net_label}_{iteration}.pth'))
 
     swap(BaseModel, 'save_network', save_network)
 
