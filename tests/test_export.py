@@ -15,6 +15,8 @@ SWINIR = {'type': 'SwinIR', 'upscale': 2, 'img_size': 16, 'window_size': 8, 'dep
           'num_heads': [2], 'mlp_ratio': 2, 'upsampler': 'pixelshuffledirect'}
 DIFFIR = {'type': 'DiffIRS2', 'scale': 2, 'n_encoder_res': 1, 'dim': 8, 'num_blocks': [1, 1, 1, 1],
           'num_refinement_blocks': 1}
+MAMBAIR = {'type': 'MambaIR', 'upscale': 2, 'embed_dim': 8, 'd_state': 4, 'depths': [1], 'mlp_ratio': 2.,
+           'upsampler': 'pixelshuffledirect', 'resi_connection': '1conv'}
 ONNX = [pytest.param('onnx', marks=pytest.mark.skipif(not all(map(export.can_import, export.PACKAGES)),
                                                       reason='needs onnxruntime'))]
 
@@ -26,7 +28,8 @@ def masked(lq):
 
 
 @pytest.mark.parametrize('ending', ['pt2', *ONNX])
-@pytest.mark.parametrize('options, scale', [(DIFFUSING, 2), (INPAINTING, 1), (EDSR, 2), (SWINIR, 2), (DIFFIR, 2)])
+@pytest.mark.parametrize('options, scale', [(DIFFUSING, 2), (INPAINTING, 1), (EDSR, 2), (SWINIR, 2), (DIFFIR, 2),
+                                            (MAMBAIR, 2)])
 def test_what_is_written_restores_as_the_network_does(workdir, capsys, ending, options, scale):
     write_method(workdir, 'one', options, seed=1, scale=scale)
     assert main(['export', '-m', 'one.yml', '-o', f'a file.{ending}', '--size', '18', '21']) == 0
@@ -44,8 +47,9 @@ def test_what_is_written_restores_as_the_network_does(workdir, capsys, ending, o
     assert str(Path(export.__file__).parents[1]).encode() not in Path(f'a file.{ending}').read_bytes()
 
 
-def test_a_program_needs_nothing_of_this_package(workdir):
-    write_method(workdir, 'one', DIFFUSING)
+@pytest.mark.parametrize('options', [DIFFUSING, MAMBAIR])
+def test_a_program_needs_nothing_of_this_package(workdir, options):
+    write_method(workdir, 'one', options)
     assert main(['export', '-m', 'one.yml', '-o', 'net.pt2', '--size', '8', '12']) == 0
     script = ('import sys; sys.modules.update(diffrwkvir_arch=None, state_evolution=None, basicsr=None)\n'
               'import torch; print(torch.export.load("net.pt2").module()(torch.zeros(1, 3, 8, 12)).shape)')
@@ -105,6 +109,19 @@ def test_a_file_that_cannot_be_written_is_not_blamed_on_the_network(workdir, mon
     monkeypatch.setitem(export.FORMATS, '.pt2', (trace, full, run))
     assert main(['export', '-m', 'one.yml', '-o', 'net.pt2', '--size', '8', '8']) == 2
     assert '-o net.pt2: cannot be written: [Errno 28] No space left' in capsys.readouterr().err
+
+
+def test_of_errors_that_wrap_each_other_the_innermost_is_told(workdir, monkeypatch, capsys):
+    def failing(module, inputs):
+        try:
+            raise ValueError('no formula for this operator')
+        except ValueError as error:
+            raise RuntimeError('conversion failed') from error
+
+    write_method(workdir, 'one', EDSR)
+    monkeypatch.setitem(export.FORMATS, '.pt2', (failing, *export.FORMATS['.pt2'][1:]))
+    assert main(['export', '-m', 'one.yml', '-o', 'net.pt2', '--size', '8', '8']) == 2
+    assert 'EDSR cannot be exported: no formula for this operator' in capsys.readouterr().err
 
 
 def test_an_error_without_a_message_is_told_by_its_type(workdir, monkeypatch, capsys):

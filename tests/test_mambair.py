@@ -72,6 +72,12 @@ def test_the_chunked_scan_and_its_gradients_equal_the_definition(length, element
                if y.any()) < 1e-10
 
 
+@pytest.mark.parametrize('length', [1, 2, 7, 64, 65])
+def test_what_is_exported_equals_the_definition(length):
+    inputs = scan_inputs(length)
+    torch.testing.assert_close(scans.plain(*inputs), sequential(*inputs), rtol=1e-10, atol=1e-10)
+
+
 def test_float32_is_about_as_near_to_the_truth_as_the_definition_in_float32():
     truth = with_gradients(sequential, scan_inputs(200))
     inputs = scan_inputs(200, torch.float32)

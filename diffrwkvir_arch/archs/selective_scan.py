@@ -5,8 +5,8 @@ For every sequence, group g, channel d and state n, from h_0 = 0:
     h_t = exp(delta_t A) h_{t-1} + delta_t u_t B_t        A (G, D, N), B_t and C_t (G, N)
     y_t = sum over n of C_t h_t                           u_t, delta_t, y_t (G, D)
 
-CUDA tensors go through the kernel of mamba_ssm where that is installed. Everything else is computed here, by chunks of
-tokens: states exist for one chunk at a time, and the backward pass computes them anew from the states between chunks.
+CUDA tensors go through the kernel of mamba_ssm where that is installed. All else but torch.export is computed by chunks
+of tokens: states exist for one chunk at a time, and the backward pass computes them anew from the states between chunks.
 """
 import functools
 from itertools import pairwise
@@ -24,6 +24,9 @@ CHUNK_ELEMENTS_GPU = 2 ** 24
 # With fewer, the states that training keeps between chunks would outweigh the inputs.
 MIN_CHUNK_TOKENS = 16
 
+# PyTorch before 2.7 does not tell.
+is_exporting = getattr(torch.compiler, 'is_exporting', lambda: False)
+
 
 def selective_scan(u, delta, A, B, C):
     """The recurrence above.
@@ -38,11 +41,29 @@ def selective_scan(u, delta, A, B, C):
     """
     dtype = torch.float64 if u.dtype == torch.float64 else torch.float32
     u, delta, A, B, C = (x.to(dtype) for x in (u, delta, A, B, C))
+    if is_exporting():
+        return plain(u, delta, A, B, C)
     kernel = mamba_kernel() if u.is_cuda and dtype == torch.float32 else None
     if kernel is not None:
         return through_kernel(kernel, u, delta, A, B, C)
     keep_states = torch.is_grad_enabled() and any(x.requires_grad for x in (u, delta, A, B, C))
     return scan_op(u, delta, A, B, C, row_length(u, A), keep_states)[0]
+
+
+def plain(u, delta, A, B, C):
+    """The same in PyTorch's own operators, which exported programs have to do with: all states at once, by doubling.
+
+    Source: Hillis and Steele, Data parallel algorithms (1986).
+    """
+    decay, h, step = (delta[..., None] * A).exp(), outer(u * delta, B), 1    # (batch, L, G, D, N)
+
+    def earlier(x):
+        return F.pad(x[:, :-step], (0, 0) * 3 + (step, 0))
+
+    while step < h.shape[1]:
+        h, decay = h + decay * earlier(h), decay * earlier(decay)
+        step *= 2
+    return (h * C[..., None, :]).sum(-1)
 
 
 @functools.cache

@@ -125,11 +125,14 @@ def can_import(package):
 
 @contextlib.contextmanager
 def told(errors, what):
-    """Raises InputError with `what` and the first line of one of these errors in its place."""
+    """Raises InputError with `what` and the first line of one of these errors, or of its cause, in its place."""
     try:
         yield
     except errors as error:
-        raise InputError(f'{what}: {first_line(error)}') from error
+        cause = error
+        while cause.__cause__ is not None:
+            cause = cause.__cause__
+        raise InputError(f'{what}: {first_line(cause)}') from error
 
 
 def largest_difference(restored, expected):
