@@ -61,6 +61,7 @@ def check_options(opt, warn):
     own = is_own(model)
     if own:
         require(opt, '', ['network_g'])
+        check_scale(opt)
     for section in SECTIONS:
         check_section(opt, section, model, warn)
     check_datasets(opt, warn)
@@ -87,6 +88,18 @@ def check_options(opt, warn):
     check_places(opt)
     if opt['is_train'] and not resumes(opt):
         check_checkpoints(opt['path'])
+
+
+def check_scale(opt):
+    """The scale is a whole number, and is not left out where the network has one."""
+    if opt.get('scale') is not None:
+        as_count(opt, '', 'scale')
+        return
+    for name in ('scale', 'upscale'):
+        value = (opt['network_g'] or {}).get(name)
+        if isinstance(value, int) and value > 1:
+            raise InputError(f'scale is missing, which datasets have to know: network_g.{name} is {value}, so scale: '
+                             f'{value}')
 
 
 def fill_defaults(opt):

@@ -142,7 +142,7 @@ def refuse_unbuildable(key, section, arch):
     try:
         with torch.device('meta'):
             arch(**{name: value for name, value in section.items() if name != 'type'})
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, ArithmeticError) as error:
         raise InputError(f'{key}: {section["type"]}: {error}') from None
     except (RuntimeError, NotImplementedError):
         pass    # It looks at numbers, which tensors without memory do not have.

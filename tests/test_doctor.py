@@ -41,12 +41,40 @@ def test_a_backend_that_computes_wrongly_is_found(monkeypatch, capsys, spoil, ve
     assert verdict in row and text.endswith('1 faults\n')
 
 
-def test_a_network_that_computes_wrongly_is_found(monkeypatch, capsys):
+@pytest.mark.parametrize('factor', [1.01, float('nan')])
+def test_a_network_that_computes_wrongly_is_found(monkeypatch, capsys, factor):
     original = torch.nn.Module.float
     monkeypatch.setattr(torch.nn.Module, 'float', lambda self: original(self).requires_grad_(False).apply(
-        lambda part: part.weight.mul_(1.01) if isinstance(part, torch.nn.Conv2d) else None))
+        lambda part: part.weight.mul_(factor) if isinstance(part, torch.nn.Conv2d) else None))
     assert main(['doctor']) == 1
-    assert 'on cpu: largest difference' in capsys.readouterr().out
+    line, = [line for line in capsys.readouterr().out.splitlines() if line.startswith('on cpu: largest difference')]
+    assert line.endswith('WRONG: more than 0.002')
+
+
+def test_every_device_is_checked_against_float64(monkeypatch, capsys):
+    right, seen = doctor.run_operator, []
+
+    def watched(inputs, side, backend):
+        seen.append((backend, inputs[0].dtype))
+        return right(inputs, side, backend)
+
+    monkeypatch.setattr(doctor, 'run_operator', watched)
+    monkeypatch.setattr(doctor, 'devices', lambda: 2 * [torch.device('cpu')])
+    assert main(['doctor']) == 0
+    text = capsys.readouterr().out
+    assert text.count('| cpu ') == 6 and text.count('on cpu: largest') == 2
+    assert {dtype for backend, dtype in seen if backend == 'recurrent'} == {torch.float64}
+
+
+def test_a_gpu_that_does_not_start_is_a_fault(monkeypatch, capsys):
+    def broken(device):
+        raise RuntimeError('CUDA driver initialization failed')
+
+    monkeypatch.setattr(torch.cuda, 'get_device_properties', broken)
+    monkeypatch.setattr(doctor, 'devices', lambda: [torch.device('cpu'), torch.device('cuda', 0)])
+    assert main(['doctor']) == 1
+    text = capsys.readouterr().out
+    assert 'cuda:0: FAILED: CUDA driver initialization failed' in text and 'on cpu: largest difference' in text
 
 
 def test_what_is_missing_is_told_with_its_remedy(monkeypatch, capsys, tmp_path):
@@ -54,7 +82,7 @@ def test_what_is_missing_is_told_with_its_remedy(monkeypatch, capsys, tmp_path):
     monkeypatch.setattr(doctor, 'find_spec', lambda module: None)
     assert main(['doctor']) == 0
     text = capsys.readouterr().out
-    assert "spandrel: missing, pip install 'diffrwkvir[peers]'" in text
+    assert "spandrel missing, pip install 'diffrwkvir[peers]'" in text and 'onnx, onnxscript, onnxruntime missing' in text
     assert f'{tmp_path}/hub/checkpoints/vgg16-397923af.pth is missing: download https://' in text
 
 
@@ -64,4 +92,5 @@ def test_shipped_weights_that_are_gone_are_a_fault(monkeypatch, capsys):
 
     monkeypatch.setattr(doctor, 'from_checkpoint', gone)
     assert main(['doctor']) == 1
-    assert 'on cpu: FAILED: DiffRWKVIR-tiny_x4.pth does not exist' in capsys.readouterr().out
+    text = capsys.readouterr().out
+    assert 'on cpu: FAILED: ' in text and 'DiffRWKVIR-tiny_x4.pth does not exist' in text

@@ -76,7 +76,8 @@ def test_a_network_that_is_not_known_here_is_named_with_its_file(workdir):
             load('later.pth')
 
 
-@pytest.mark.parametrize('entry', [None, 'EDSR', {'scale': 2}, {'network': {'dim': 3}}, {'network': torch.ones(1)}])
+@pytest.mark.parametrize('entry', [None, 'EDSR', {'scale': 2}, {'network': {'dim': 3}}, {'network': torch.ones(1)},
+                                   {'network': {'type': ['EDSR']}}])
 def test_what_other_projects_call_so_is_not_taken_for_options(workdir, entry):
     torch.save({ENTRY: entry, 'params': build(EDSR, 0).state_dict()}, 'other.pth')
     assert described(read_checkpoint('other.pth')) is None and differences(read_checkpoint('other.pth'), EDSR) == ''
@@ -87,11 +88,12 @@ def test_what_other_projects_call_so_is_not_taken_for_options(workdir, entry):
 def test_options_are_kept_as_plain_values():
     loader, _ = ordered_yaml()
     options = yaml.load('{type: EDSR, rgb_mean: [0.1, 0.2], more: {deep: ~, number: 1.5}}', Loader=loader)
-    options['shape'] = (1, np.float32(2))
+    options['shape'] = (1, np.float32(2), np.float64(0.5))
     entry = describe({'scale': 4, 'network_g': options}, 'net_g')[ENTRY]
     assert type(entry['network']) is dict and type(entry['network']['more']) is dict
     assert entry['network'] == {'type': 'EDSR', 'rgb_mean': [0.1, 0.2], 'more': {'deep': None, 'number': 1.5},
-                                'shape': [1, '2.0']}
+                                'shape': [1, '2.0', 0.5]}
+    assert type(entry['network']['shape'][2]) is float
     assert describe({'scale': 4}, 'net_d') == {}
 
 
@@ -112,6 +114,66 @@ def test_weights_that_fit_a_network_of_other_options_are_told(opt, workdir, capl
         opt['path']['pretrain_network_g'] = 'start.pth'
         build_model(copy.deepcopy(opt))
         assert ('path.pretrain_network_g: the network of start.pth has scan: 1d (here omni)' in caplog.text) == told
+
+
+@pytest.mark.parametrize('made, here', [({'scan': '1d'}, {}), ({}, {'scan': '1d'})])
+def test_options_that_are_left_out_have_their_defaults(made, here):
+    checkpoint = describe({'scale': 2, 'network_g': {**DIFFUSING, **made}}, 'net_g')
+    told = {True: 'scan: 1d (here omni)', False: 'scan: omni (here 1d)'}[bool(made)]
+    assert differences(checkpoint, {**DIFFUSING, **here}) == told
+    assert differences(checkpoint, {**DIFFUSING, **made}) == ''
+
+
+def test_the_tools_tell_too(workdir, caplog, monkeypatch):
+    monkeypatch.setattr(logging.getLogger('basicsr'), 'propagate', True)
+    save('mine.pth', {**DIFFUSING, 'scan': '1d'})
+    (workdir / 'omni.yml').write_text(yaml.safe_dump({'scale': 2, 'network_g': DIFFUSING}))
+    methods.parse_method('omni.yml:mine.pth').load(2, torch.device('cpu'))
+    assert 'the network of mine.pth has scan: 1d (here omni); its weights fit all the same' in caplog.text
+
+
+def test_a_discriminator_is_compared_with_network_d(opt, workdir, caplog, monkeypatch):
+    monkeypatch.setattr(logging.getLogger('basicsr'), 'propagate', True)
+    save('net_d.pth', EDSR)
+    opt['path']['pretrain_network_d'] = 'net_d.pth'
+    for feat in (8, 9):
+        opt['network_d'] = {**EDSR, 'num_feat': feat}
+        caplog.clear()
+        build_model(copy.deepcopy(opt)).load_network(build(EDSR, 0), 'net_d.pth')
+        assert ('num_feat: 8 (here 9)' in caplog.text) == (feat == 9)
+
+
+def test_what_a_checkpoint_says_counts_more_than_a_file_near_it(workdir):
+    (workdir / 'models').mkdir()
+    save('models/mine.pth', DIFFUSING)
+    (workdir / 'docker-compose.yml').write_text('services: {}')
+    assert methods.parse_method('models/mine.pth').scale() == 2
+
+
+@pytest.mark.parametrize('place, told', [('nowhere.pth', 'nowhere.pth does not exist'), ('folder', 'folder is a folder')])
+def test_a_checkpoint_that_is_not_there_is_named(workdir, capsys, place, told):
+    (workdir / 'folder').mkdir()
+    cv2.imwrite('photo.png', draw(8, 9, 0))
+    assert main(['restore', 'photo.png', '-m', place]) == 2
+    assert told in capsys.readouterr().err
+
+
+def test_compare_takes_the_scale_that_a_checkpoint_says(workdir):
+    save('mine.pth', EDSR)
+    (workdir / 'gt').mkdir()
+    cv2.imwrite('gt/photo.png', draw(16, 18, 0))
+    assert main(['compare', '--methods', 'bicubic', 'mine.pth', '--sets', 'gt', '-o', 'out', '--metrics', 'psnr_y']) == 0
+
+
+@pytest.mark.parametrize('options, scale, told', [
+    ({**DIFFUSING, 'type': 'DiffRWKVIRS1'}, 2, 'it reads its prior from the GT'),
+    ({'type': 'UNetDiscriminatorSN', 'num_in_ch': 3}, 1, 'UNetDiscriminatorSN fails on an LQ of (1, 3, 17, 16): ')])
+def test_networks_that_restore_nothing_are_told_in_one_line(workdir, capsys, options, scale, told):
+    save('other.pth', options, scale=scale)
+    cv2.imwrite('photo.png', draw(17, 16, 0))
+    assert main(['restore', 'photo.png', '-m', 'other.pth'])
+    captured = capsys.readouterr()
+    assert told in captured.err + captured.out and 'Traceback' not in captured.err
 
 
 def test_weights_that_do_not_fit_name_the_options_that_differ(opt, workdir):

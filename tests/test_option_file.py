@@ -302,6 +302,16 @@ def test_third_parties_options_pass_and_what_nobody_reads_is_only_a_warning(opti
     assert "did you mean 'ema_decay'" in checked(options)[1][0]
 
 
+@pytest.mark.parametrize('scale, told', [
+    ('4', "scale must be a whole number of at least 1, got '4'"), (2.5, 'scale must be a whole number'),
+    (0, 'scale must be a whole number'), (None, 'scale is missing.*network_g.upscale is 2, so scale: 2')])
+def test_the_scale_is_a_whole_number_that_is_not_left_out(options, scale, told):
+    options['scale'] = scale
+    with pytest.raises(InputError, match=told):
+        checked(options)
+    assert checked({**options, 'scale': 2.})[0]['scale'] == 2
+
+
 def test_an_option_of_another_model_is_a_warning(options):
     options['train']['net_d_iters'] = 1
     (warning, ) = checked(options)[1]

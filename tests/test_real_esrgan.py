@@ -1,4 +1,5 @@
 """Real-ESRGAN's degradation: each option does what it says; as a whole it degrades as BasicSR's model does."""
+import inspect
 import random
 from types import SimpleNamespace
 
@@ -11,7 +12,9 @@ from basicsr.models import realesrgan_model
 from drawing import draw
 
 from diffrwkvir_arch.bicubic import imresize
+from diffrwkvir_arch.data import real_esrgan
 from diffrwkvir_arch.data.degradations import build_degradations
+from diffrwkvir_arch.data.real_esrgan import RealESRGAN
 from diffrwkvir_arch.data.simple_degradations import compressed
 from diffrwkvir_arch.errors import InputError
 
@@ -136,7 +139,78 @@ def test_it_degrades_as_basicsrs_model_does(tmp_path, monkeypatch):
     assert np.std(ours) == pytest.approx(np.std(theirs), rel=0.4)
 
 
+def test_options_that_are_left_out_have_real_esrgans_values():
+    defaults = {name: list(parameter.default) if isinstance(parameter.default, tuple) else parameter.default
+                for name, parameter in inspect.signature(RealESRGAN).parameters.items()}
+    published = {**THEIRS, **THEIR_DATA}
+    assert {name: published[name] for name in defaults if name not in ('option', 'scale')} == {
+        name: value for name, value in defaults.items() if name not in ('option', 'scale')}
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """What is asked of BasicSR's kernels: (size, cutoff) of sinc filters and arguments of the others."""
+    seen = SimpleNamespace(sinc=[], mixed=[])
+
+    def sinc(cutoff, size):
+        seen.sinc.append((size, cutoff))
+        return np.ones((1, 1))
+
+    def mixed(*arguments):
+        seen.mixed.append(arguments)
+        return np.ones((1, 1))
+
+    monkeypatch.setattr(real_esrgan, 'circular_lowpass_kernel', sinc)
+    monkeypatch.setattr(real_esrgan, 'random_mixed_kernels', mixed)
+    return seen
+
+
+@pytest.mark.parametrize('suffix, seldom', [('', {}), ('2', {'second_blur_prob': 1})])
+def test_sinc_filters_have_the_papers_sizes_and_cutoffs(drawn, suffix, seldom):
+    image = picture(8, 8)
+    for _ in range(300):
+        degrade(image, **{f'sinc_prob{suffix}': 1}, **seldom)
+    assert {size for size, _ in drawn.sinc} == set(range(7, 22, 2))
+    for small in (True, False):
+        cutoffs = [cutoff / np.pi for size, cutoff in drawn.sinc if (size < 13) == small]
+        least = 1 / 3 if small else 1 / 5
+        assert least <= min(cutoffs) < least + 0.1 and 0.9 < max(cutoffs) <= 1
+
+
+def test_the_last_sinc_filter_comes_before_jpeg_or_after_it(drawn, monkeypatch):
+    order, original = [], real_esrgan.compressed
+    monkeypatch.setattr(real_esrgan, 'compressed', lambda *given: (order.append(len(drawn.sinc)), original(*given))[1])
+    image = picture(8, 8)
+    for _ in range(200):
+        degrade(image, final_sinc_prob=1)
+    # At each image's second JPEG: has its filter been made?
+    before = sum(made > number for number, made in enumerate(order[1::2]))
+    assert 60 < before < 140 and len(drawn.sinc) == 200
+    cutoffs = [cutoff / np.pi for _, cutoff in drawn.sinc]
+    assert 1 / 3 <= min(cutoffs) < 0.4 and 0.9 < max(cutoffs) <= 1
+
+
+def test_kernels_get_their_own_exponents(drawn):
+    degrade(picture(8, 8), betag_range=[0.6, 3], betap_range=[0.7, 2], betag_range2=[0.8, 4], betap_range2=[0.9, 5],
+            second_blur_prob=1)
+    (first, second) = drawn.mixed
+    assert first[-2:] == ((0.6, 3), (0.7, 2)) and second[-2:] == ((0.8, 4), (0.9, 5))
+    assert first[5] == second[5] == (-np.pi, np.pi)
+
+
+def test_grey_poisson_noise_is_that_of_bgr(monkeypatch):
+    seen, original = [], real_esrgan.random_add_poisson_noise
+    monkeypatch.setattr(real_esrgan, 'random_add_poisson_noise', lambda image, *given: (seen.append(image.mean((0, 1))),
+                                                                                        original(image, *given))[1])
+    red = np.zeros((16, 16, 3), np.float32)
+    red[..., 0] = 1
+    lq = degrade(red, gaussian_noise_prob=0, poisson_scale_range=0)
+    assert seen[0][2] > 0.95 and seen[0][0] < 0.05 and lq[..., 0].mean() > 0.9
+
+
 @pytest.mark.parametrize('options, message', [
+    ({'betag_range': [2, 4]}, r'betag_range must reach from at most 1 to at least 1, got \[2, 4\]'),
+    ({'betap_range2': 2}, 'betap_range2 must reach from at most 1 to at least 1, got 2'),
     ({'kernel_list': ['iso', 'box'], 'kernel_prob': [1, 1]}, "kernel_list: unknown kernel 'box'; there are iso"),
     ({'kernel_list2': 'iso'}, "kernel_list2 must be a list, got 'iso'"),
     ({'kernel_prob': [1, 2]}, r'kernel_prob must be 1 numbers of at least 0, not all 0, got \[1, 2\]'),

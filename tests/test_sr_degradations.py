@@ -14,6 +14,7 @@ from test_degradation_dataset import logged_psnr, options_of
 
 from diffrwkvir_arch import cli
 from diffrwkvir_arch.bicubic import imresize
+from diffrwkvir_arch.data.degradations import build_degradations
 from diffrwkvir_arch.errors import InputError
 
 SHIPPED = Path(__file__).parent.parent / 'options'
@@ -80,6 +81,26 @@ def test_patches_are_those_of_the_whole_image_made_smaller(degraded, images, sca
         assert np.array_equal(lq.round(), expected)
         tops.add(top % scale)
     assert len(tops) > 1
+
+
+@pytest.mark.parametrize('scale, order', [(4, (0, 1)), (2, (1, 0))])
+def test_patches_are_degraded_with_all_that_reaches_them(degraded, images, scale, order):
+    steps = [{'type': 'blur', 'sigma': 12, 'kernel_size': 21}, BICUBIC]
+    degradation = [steps[number] for number in order]
+    dataset = degraded(phase='train', gt_size=8 * scale, scale=scale, degradation=degradation)
+    whole = build_degradations('degradation', degradation, scale)
+    gt = file_of(images, 0)
+    for _ in range(8):
+        item = dataset[0]
+        patch, lq = (as_array(item[key]) * 255 for key in ('gt', 'lq'))
+        places = np.lib.stride_tricks.sliding_window_view(gt, patch.shape)[:, :, 0]
+        (top, left), = np.argwhere((places == patch.round()).all((-3, -2, -1)))
+        small = gt[top % scale:, left % scale:].astype(np.float32) / 255
+        small = small[:len(small) // scale * scale, :small.shape[1] // scale * scale]
+        for step in whole:
+            small = step(small)
+        expected = small[top // scale:, left // scale:][:8, :8] * 255
+        assert np.abs(lq - expected).max() < (1.01 if order == (0, 1) else 0.01)
 
 
 def test_blocks_of_jpeg_lie_anywhere_in_the_lq(degraded):

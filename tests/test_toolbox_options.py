@@ -102,7 +102,7 @@ def test_exponents_are_numbers(text, value):
     ('1e-4', 1e-4), ('-1', -1), ('3', 3), ('0.5', .5), ('!!float 2e3', 2000.), ('true', True), ('False', False),
     ('~', None), ('none', None), ('[1, 2e-1, a]', [1, .2, 'a']), ('[[1,2],[3]]', [[1, 2], [3]]), ('a=b', 'a=b'),
     ('{}x4', '{}x4'), ('{}', '{}'), ('{type: jpeg, quality: [10, 1e1]}', {'type': 'jpeg', 'quality': [10, 10.]}),
-    ('{type: jpeg', '{type: jpeg'), ('x.pth', 'x.pth'), ('', '')
+    ('{type: jpeg', '{type: jpeg'), ('{day: 2020-99-99}', '{day: 2020-99-99}'), ('x.pth', 'x.pth'), ('', '')
 ])
 def test_values_of_the_command_line_are_read_as_in_a_file(text, value):
     read = parse_value(text)
@@ -116,8 +116,9 @@ def test_upstream_reads_numbers_of_the_command_line_as_text():
 
 def test_lists_of_the_command_line_are_not_run_as_python():
     assert parse_value('[__import__("os").getpid()]') == ['__import__("os").getpid()']
-    with pytest.raises(InputError, match='is not a list'):
-        parse_value('[1, 2')
+    for text in ('[1, 2', '[2020-99-99]'):
+        with pytest.raises(InputError, match='is not a list'):
+            parse_value(text)
 
 
 def test_forced_options_reach_their_section():

@@ -46,6 +46,36 @@ def check_seed(option, seed):
         raise InputError(f'{option} must be a whole number of at least 0, got {seed!r}')
 
 
+def as_list(option, value):
+    """The value, which must be a list of something."""
+    if not isinstance(value, (list, tuple)) or not value:
+        raise InputError(f'{option} must be a list, got {value!r}')
+    return value
+
+
+def as_probability(option, value):
+    """The value, which must be a number of 0 to 1."""
+    if not is_number(value) or not 0 <= value <= 1:
+        raise InputError(f'{option} must be a number of 0 to 1, got {value!r}')
+    return value
+
+
+def as_weights(option, value, count):
+    """The value, which must be `count` numbers of at least 0, not all 0."""
+    value = as_list(option, value)
+    if len(value) != count or not all(is_number(one) and 0 <= one < float('inf') for one in value) or not sum(value):
+        raise InputError(f'{option} must be {count} numbers of at least 0, not all 0, got {value!r}')
+    return value
+
+
+def as_range_around_one(option, value, least, most):
+    """as_range whose ends lie on both sides of 1, for what is drawn on either side of it."""
+    low, high = as_range(option, value, least, most)
+    if not low <= 1 <= high:
+        raise InputError(f'{option} must reach from at most 1 to at least 1, got {value!r}')
+    return low, high
+
+
 def is_number(value):
     """Whether an option is a number; YAML's booleans are none."""
     return isinstance(value, (int, float)) and not isinstance(value, bool)

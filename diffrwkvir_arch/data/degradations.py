@@ -50,7 +50,7 @@ def _build(option, section, scale):
                          f'sections, got {section!r}')
     options = {key: value for key, value in section.items() if key != 'type'}
     name = section['type']
-    if name not in DEGRADATIONS:
+    if not isinstance(name, str) or name not in DEGRADATIONS:
         raise InputError(f"{option}.type: unknown degradation '{name}'{did_you_mean(name, DEGRADATIONS)}; there are "
                          f'{", ".join(DEGRADATIONS)}')
     kind = DEGRADATIONS[name]

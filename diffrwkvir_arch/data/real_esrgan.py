@@ -12,9 +12,8 @@ import numpy as np
 from basicsr.data.degradations import (circular_lowpass_kernel, random_add_gaussian_noise, random_add_poisson_noise,
                                        random_mixed_kernels)
 
-from diffrwkvir_arch.data.checks import as_range, is_number
-from diffrwkvir_arch.data.simple_degradations import KERNELS, as_8_bits, compressed
-from diffrwkvir_arch.errors import InputError, did_you_mean
+from diffrwkvir_arch.data.checks import as_list, as_probability, as_range, as_range_around_one, as_weights
+from diffrwkvir_arch.data.simple_degradations import KERNELS, as_8_bits, check_kernel, compressed, filtered, open_range
 
 # Sides in pixels.
 KERNEL_SIZES = range(7, 22, 2)
@@ -38,19 +37,14 @@ class Round:
 
         self.blur_prob, self.sinc_prob = blur_prob, as_probability(named('sinc_prob'), sinc_prob)
         for kernel in as_list(named('kernel_list'), kernel_list):
-            if kernel not in KERNELS:
-                raise InputError(f"{named('kernel_list')}: unknown kernel '{kernel}'{did_you_mean(kernel, KERNELS)}; "
-                                 f'there are {", ".join(KERNELS)}')
+            check_kernel(named('kernel_list'), kernel)
         self.kernels = kernel_list, as_weights(named('kernel_prob'), kernel_prob, len(kernel_list))
-        # BasicSR's kernels refuse an empty range.
-        least, most = as_range(named('blur_sigma'), blur_sigma, 0.1, 21)
-        self.sigma = least, np.nextafter(most, np.inf)
-        self.betas = [as_range(named(name), value, 0.1, 10)
+        self.sigma = open_range(as_range(named('blur_sigma'), blur_sigma, 0.1, 21))
+        # BasicSR draws exponents below and above 1 equally often.
+        self.betas = [as_range_around_one(named(name), value, 0.1, 10)
                       for name, value in (('betag_range', betag_range), ('betap_range', betap_range))]
         self.resize_prob = as_weights(named('resize_prob'), resize_prob, 3)
-        self.resize_range = as_range(named('resize_range'), resize_range, 0.05, 4)
-        if not self.resize_range[0] <= 1 <= self.resize_range[1]:
-            raise InputError(f'{named("resize_range")} must reach from at most 1 to at least 1, got {resize_range!r}')
+        self.resize_range = as_range_around_one(named('resize_range'), resize_range, 0.05, 4)
         self.gaussian_noise_prob, self.gray_noise_prob = (
             as_probability(named(name), value) for name, value in
             (('gaussian_noise_prob', gaussian_noise_prob), ('gray_noise_prob', gray_noise_prob)))
@@ -147,30 +141,7 @@ class RealESRGAN:
         return filtered(image, circular_lowpass_kernel(cutoff, random.choice(KERNEL_SIZES)))
 
 
-def filtered(image, kernel):
-    return cv2.filter2D(image, -1, kernel.astype(np.float32), borderType=cv2.BORDER_REFLECT_101)
-
-
 def resize(image, height, width):
     """(H, W, 3) -> (height, width, 3), of at least a pixel, in one of three ways."""
     size = max(1, width), max(1, height)
     return cv2.resize(image, size, interpolation=random.choice(INTERPOLATIONS))
-
-
-def as_list(option, value):
-    if not isinstance(value, (list, tuple)) or not value:
-        raise InputError(f'{option} must be a list, got {value!r}')
-    return value
-
-
-def as_probability(option, value):
-    if not is_number(value) or not 0 <= value <= 1:
-        raise InputError(f'{option} must be a number of 0 to 1, got {value!r}')
-    return value
-
-
-def as_weights(option, value, count):
-    value = as_list(option, value)
-    if len(value) != count or not all(is_number(one) and 0 <= one < float('inf') for one in value) or not sum(value):
-        raise InputError(f'{option} must be {count} numbers of at least 0, not all 0, got {value!r}')
-    return value

@@ -53,24 +53,20 @@ class Blur:
         if isinstance(kernel_size, bool) or not isinstance(kernel_size, int) or kernel_size < 3 or kernel_size % 2 == 0:
             raise InputError(f'{option}.kernel_size must be an odd number of at least 3, got {kernel_size!r}')
         self.kernel_size, self.reach = kernel_size, kernel_size // 2
-        least, most = as_range(f'{option}.sigma', sigma, 0.1, kernel_size)
-        # BasicSR's kernels refuse an empty range.
-        self.sigma = least, np.nextafter(most, np.inf)
+        self.sigma = open_range(as_range(f'{option}.sigma', sigma, 0.1, kernel_size))
         self.weights = {kernel: 1} if isinstance(kernel, str) else kernel
         if not isinstance(self.weights, dict) or not self.weights:
             raise InputError(f'{option}.kernel must be a name such as iso, or names with weights such as {{iso: 0.7, '
                              f'aniso: 0.3}}, got {kernel!r}')
         for name, weight in self.weights.items():
-            if name not in KERNELS:
-                raise InputError(f"{option}.kernel: unknown kernel '{name}'{did_you_mean(name, KERNELS)}; there are "
-                                 f'{", ".join(KERNELS)}')
+            check_kernel(f'{option}.kernel', name)
             if not is_number(weight) or not 0 < weight < float('inf'):
                 raise InputError(f'{option}.kernel.{name} must be a weight above 0, got {weight!r}')
 
     def __call__(self, image):
         kernel = random_mixed_kernels(list(self.weights), list(self.weights.values()), self.kernel_size, self.sigma,
                                       self.sigma)
-        return cv2.filter2D(image, -1, kernel, borderType=cv2.BORDER_REFLECT_101)
+        return filtered(image, kernel)
 
 
 class Jpeg:
@@ -102,6 +98,23 @@ class Bicubic:
 
     def __call__(self, image):
         return imresize(as_8_bits(image), 1 / self.scale) / np.float32(255)
+
+
+def check_kernel(option, name):
+    """Raises InputError for what is none of KERNELS."""
+    if name not in KERNELS:
+        raise InputError(f"{option}: unknown kernel '{name}'{did_you_mean(name, KERNELS)}; there are "
+                         f'{", ".join(KERNELS)}')
+
+
+def open_range(ends):
+    """BasicSR's kernels refuse an empty range: the second end is moved by as little as there is."""
+    return ends[0], np.nextafter(ends[1], np.inf)
+
+
+def filtered(image, kernel):
+    """The image convolved with a kernel, as BasicSR's filter2D does; beyond its borders it is reflected."""
+    return cv2.filter2D(image, -1, kernel, borderType=cv2.BORDER_REFLECT_101)
 
 
 def compressed(image, qualities):

@@ -1,4 +1,9 @@
 """What a checkpoint says of the network whose weights it holds: enough to build it without an option file."""
+import inspect
+
+from basicsr.utils.registry import ARCH_REGISTRY
+
+from diffrwkvir_arch.errors import InputError
 
 # Beside 'params' and 'params_ema' in the file.
 ENTRY = 'network_options'
@@ -24,15 +29,17 @@ def plain(value):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [plain(item) for item in value]
-    return value if value is None or isinstance(value, (bool, int, float, str)) else str(value)
+    # NumPy's float64 is a float, and yet a file that holds one is not read.
+    kind = next((kind for kind in (bool, int, float, str) if isinstance(value, kind)), str)
+    return None if value is None else kind(value)
 
 
 def described(checkpoint):
     """The scale and options of a checkpoint's network, or None where it does not say."""
     entry = checkpoint.get(ENTRY) if isinstance(checkpoint, dict) else None
-    if not isinstance(entry, dict) or not isinstance(entry.get('network'), dict) or 'type' not in entry['network']:
+    if not isinstance(entry, dict) or not isinstance(entry.get('network'), dict):
         return None
-    return entry.get('scale'), entry['network']
+    return (entry.get('scale'), entry['network']) if isinstance(entry['network'].get('type'), str) else None
 
 
 def differences(checkpoint, options):
@@ -46,8 +53,19 @@ def differences(checkpoint, options):
         str: Empty where they are alike, or the checkpoint does not say.
     """
     found = described(checkpoint)
-    if found is None:
+    if found is None or not options:
         return ''
-    made, here = found[1], plain(options)
+    made, here = (with_defaults(plain(section)) for section in (found[1], options))
     keys = [key for key in made if key != 'type' and key in here and made[key] != here[key]]
     return ', '.join(f'{key}: {made[key]} (here {here[key]})' for key in keys)
+
+
+def with_defaults(options):
+    """The options of a network with the defaults of those that are left out; as they are where it is not known here."""
+    try:
+        parameters = inspect.signature(ARCH_REGISTRY.get(options['type'])).parameters
+    except (InputError, KeyError):
+        return options
+    defaults = {name: plain(parameter.default) for name, parameter in parameters.items()
+                if parameter.default is not parameter.empty}
+    return {**defaults, **options}

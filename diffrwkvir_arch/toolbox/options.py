@@ -128,11 +128,11 @@ def parse_value(text):
     if text.startswith('['):
         try:
             return yaml.load(text, Loader=OptionLoader)
-        except yaml.YAMLError:
+        except (yaml.YAMLError, ValueError):
             raise InputError(f'--force_yml: {text} is not a list such as [1, 2]') from None
     # Not '{}' or '{}x4', which are names of files.
     if text.startswith('{') and ': ' in text:
-        with contextlib.suppress(yaml.YAMLError):
+        with contextlib.suppress(yaml.YAMLError, ValueError):
             return yaml.load(text, Loader=OptionLoader)
     return text
 

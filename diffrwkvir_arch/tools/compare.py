@@ -1,5 +1,6 @@
 """`basicsr compare`: methods side by side on sets of images, as the paper's Tables 3 and 4 and its figures do."""
 import argparse
+from functools import partial
 from pathlib import Path
 
 from tqdm import tqdm
@@ -12,21 +13,18 @@ from diffrwkvir_arch.toolbox.options import load_option_file
 from .comparison.contest import Settings, contest
 from .comparison.image_sets import parse_sets
 from .comparison.journal import Journal
-from .comparison.methods import SCALE_MISSING, parse_method
+from .comparison.methods import NETWORKS, SCALE_MISSING, parse_method
 from .comparison.names import OPTION_SUFFIXES, own_or_shipped, refuse_twice, split_label, split_pair
 from .comparison.plots import write_plots
 from .comparison.report import failure_lines, write_tables
 from .comparison.scoring import applicable, choose_metrics, split_by_set, usable_metrics
 from .comparison.sheets import write_sheet
 
-NOTES = """methods:
+NOTES = f"""methods:
   bicubic                 MATLAB-like enlargement
   lq                      at scale 1 the LQ as it is, what others should improve on
   telea, navier-stokes    OpenCV's two ways to fill holes
-  FILE.yml                network_g of an option file with the weights of its path.pretrain_network_g
-  FILE.yml:WEIGHTS.pth    the same with other weights
-  WEIGHTS.pth             a checkpoint; its network is that of the experiment it lies in, a shipped option file's that
-                          fits, or one that spandrel recognises (pip install 'diffrwkvir[peers]')
+{NETWORKS}
 sets:
   GT_FOLDER:LQ_FOLDER     pairs by file name, such as baby.png with baby.png or babyx4.png; LMDBs too
   GT_FOLDER:MASK_FOLDER   with --masks: images with holes, such as `basicsr masks` freezes; white is the hole
@@ -55,7 +53,7 @@ def argument_parser():
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--methods', nargs='+', required=True, metavar='[NAME=]METHOD', help='what to compare: below')
     parser.add_argument('--sets', nargs='+', required=True, metavar='[NAME=]SET', help='on which images: below')
-    parser.add_argument('--scale', type=int, help='GT side over LQ side (default: that of the first option file)')
+    parser.add_argument('--scale', type=int, help='GT side over LQ side (default: that of the first method or set that says it)')
     parser.add_argument('--masks', action='store_true', help='the second folder of a set holds masks; scale 1')
     parser.add_argument('-o', '--output', default='results/compare', metavar='FOLDER', help='default: %(default)s')
     parser.add_argument('--metrics', nargs='+', metavar='NAME', help='psnr_y ssim_y psnr_rgb ssim_rgb rmse sam '
@@ -91,20 +89,27 @@ def check(args):
         raise InputError(f'--output: {args.output} is a file; give a folder')
 
 
-def scale_of_option_files(methods, sets):
-    """The scale that the first option file says, of the Methods or of the arguments of --sets."""
+def scale_said(methods, sets):
+    """The scale that the first of the Methods says, or else the first option file among the arguments of --sets."""
     unusable = None
-    paths = [method.option_file or '' for method in methods]
-    for path in paths + [split_pair(split_label(text, '--sets')[1])[0] for text in sets]:
-        if path.lower().endswith(OPTION_SUFFIXES):
-            try:
-                scale = load_option_file(own_or_shipped(path, '--methods')).get('scale')
-            except InputError as error:
-                unusable = unusable or error
-            else:
-                if isinstance(scale, int):
-                    return scale
+    files = [split_pair(split_label(text, '--sets')[1])[0] for text in sets]
+    # What else is wrong with a method is told of that method alone, later.
+    ways = [method.scale if method.option_file is None or method.beside else partial(scale_of, method.option_file)
+            for method in methods if not method.classical]
+    ways += [partial(scale_of, file) for file in files if file.lower().endswith(OPTION_SUFFIXES)]
+    for way in ways:
+        try:
+            scale = way()
+        except InputError as error:
+            unusable = unusable or error
+        else:
+            if isinstance(scale, int):
+                return scale
     raise unusable or InputError(SCALE_MISSING)
+
+
+def scale_of(option_file):
+    return load_option_file(own_or_shipped(option_file, '--methods')).get('scale')
 
 
 def first_lq_size(sets, tile):
@@ -133,7 +138,7 @@ def main(arguments=None):
     args = argument_parser().parse_args(arguments)
     check(args)
     methods = [parse_method(text) for text in args.methods]
-    scale = 1 if args.masks else args.scale or scale_of_option_files(methods, args.sets)
+    scale = 1 if args.masks else args.scale or scale_said(methods, args.sets)
     labels = [method.label for method in methods]
     refuse_twice(labels, '--methods')
     sets = [image_set for text in args.sets for image_set in parse_sets(text, scale, args.masks)]

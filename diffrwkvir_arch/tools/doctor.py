@@ -13,9 +13,11 @@ from state_evolution.backends import choose_backend, why_not
 from diffrwkvir_arch.errors import InputError, first_line
 from diffrwkvir_arch.lpips_network import BACKBONES
 from diffrwkvir_arch.metrics.set_metrics import INCEPTION_URL
+from diffrwkvir_arch.option_file import SHIPPED_WEIGHTS
 from diffrwkvir_arch.pretrained import find_weights
 
 from .call_cost import device_name, milliseconds
+from .export import PACKAGES as PACKAGES_OF_ONNX
 from .networks import from_checkpoint
 from .scores import markdown_table
 
@@ -25,14 +27,14 @@ can be trusted. Quote the whole output in a bug report."""
 
 PACKAGES = ('diffrwkvir', 'basicsr', 'torch', 'torchvision', 'triton', 'numba', 'numpy', 'scipy', 'lmdb', 'mmengine',
             'lpips', 'scikit-image')
-# Module -> what it is for, and how it is installed.
+# Modules -> what they are for, and how they are installed.
 OPTIONAL = {
-    'spandrel': ('HAT, checkpoints of other projects', "pip install 'diffrwkvir[peers]'"),
-    'onnxruntime': ('basicsr export to ONNX', "pip install 'diffrwkvir[onnx]'"),
-    'torch_fidelity': ('FID and KID', "pip install 'diffrwkvir[metrics]'"),
-    'mamba_ssm': ('MambaIR at speed, on CUDA', 'pip install mamba-ssm'),
-    'tensorboard': ('logger.use_tb_logger', 'pip install tensorboard'),
-    'wandb': ('logger.wandb', 'pip install wandb'),
+    ('spandrel', ): ('HAT, checkpoints of other projects', "pip install 'diffrwkvir[peers]'"),
+    PACKAGES_OF_ONNX: ('basicsr export to ONNX', "pip install 'diffrwkvir[onnx]'"),
+    ('torch_fidelity', ): ('FID and KID', "pip install 'diffrwkvir[metrics]'"),
+    ('mamba_ssm', ): ('MambaIR at speed, on CUDA', 'pip install mamba-ssm'),
+    ('tensorboard', ): ('logger.use_tb_logger', 'pip install tensorboard'),
+    ('wandb', ): ('logger.wandb', 'pip install wandb'),
 }
 BACKENDS = ('triton', 'numba', 'chunked')
 # What the operator is checked on, and what it is timed on: heads, channels, side.
@@ -73,7 +75,10 @@ def described(device):
     """A line about a device."""
     if device.type == 'cpu':
         return f'cpu: {device_name(device)}'
-    properties = torch.cuda.get_device_properties(device)
+    try:
+        properties = torch.cuda.get_device_properties(device)
+    except Exception as failure:
+        return f'{device}: FAILED: {first_line(failure)}'
     return (f'{device}: {properties.name}, compute capability {properties.major}.{properties.minor}, '
             f'{properties.total_memory / 2**30:.0f} GiB')
 
@@ -106,12 +111,12 @@ def error_of(found, truth):
 def check_backend(backend, device, tolerance):
     """A row of the operator's table."""
     row = {'device': str(device), 'backend': backend, 'dtype': str(tolerance.dtype).removeprefix('torch.')}
-    if choose_backend('auto', device, torch.float32) == backend:
-        row['backend'] += ' (auto)'
-    reason = why_not(backend, device, torch.float32)
-    if reason:
-        return {**row, 'error': '-', 'ms': '-', 'verdict': f'not here: {reason}'}
     try:
+        if choose_backend('auto', device, torch.float32) == backend:
+            row['backend'] += ' (auto)'
+        reason = why_not(backend, device, torch.float32)
+        if reason:
+            return {**row, 'error': '-', 'ms': '-', 'verdict': f'not here: {reason}'}
         inputs, side = operands(SMALL, device, tolerance.dtype), SMALL[2]
         # The definition, from the same rounded values.
         truth = run_operator([x.double().cpu() for x in inputs], side, 'recurrent')
@@ -128,7 +133,7 @@ def check_backend(backend, device, tolerance):
 def check_network(device):
     """A line about the network that comes with the package: does it give here what it gives by the plainest means?"""
     try:
-        net = from_checkpoint(NETWORK)
+        net = from_checkpoint(str(SHIPPED_WEIGHTS / NETWORK))
         lq = torch.rand(1, 3, *SIDES, generator=torch.Generator().manual_seed(0))
         with torch.no_grad():
             truth = net.double()(lq.double())
@@ -136,6 +141,7 @@ def check_network(device):
     except Exception as failure:
         return f'on {device}: FAILED: {first_line(failure)}'
     error = (found.double().cpu() - truth).abs().max().item()
+    # nan is not below it either.
     verdict = 'ok' if error <= NETWORK_TOLERANCE else f'WRONG: more than {NETWORK_TOLERANCE:g}'
     return f'on {device}: largest difference {error:.1e}, {verdict}'
 
@@ -162,7 +168,8 @@ def main(arguments=None):
     found = [f'{package} {version(package) or "missing"}' for package in PACKAGES]
     print(', '.join([*found, f'OpenCV {cv2.__version__}']))
     print('\n## Devices\n')
-    print('\n'.join(map(described, devices())))
+    lines = [described(device) for device in devices()]
+    print('\n'.join(lines))
     if not torch.cuda.is_available():
         built = f'for CUDA {torch.version.cuda}' if torch.version.cuda else 'without CUDA'
         print(f'no CUDA device (PyTorch is built {built}): everything runs on the CPU')
@@ -173,11 +180,12 @@ def main(arguments=None):
             for tolerance in TOLERANCES[device.type] for backend in BACKENDS]
     print(markdown_table(rows))
     print(f'\n## {NETWORK}: {SIDES[1]}x{SIDES[0]} pixels against float64\n')
-    lines = [check_network(device) for device in devices()]
-    print('\n'.join(lines))
+    lines += [check_network(device) for device in devices()]
+    print('\n'.join(lines[len(devices()):]))
     print('\n## Optional\n')
-    for module, (purpose, remedy) in OPTIONAL.items():
-        print(f'{module}: ' + ('there' if find_spec(module) else f'missing, {remedy}') + f' ({purpose})')
+    for modules, (purpose, remedy) in OPTIONAL.items():
+        missing = [module for module in modules if not find_spec(module)]
+        print(f'{purpose}: ' + (f'{", ".join(missing)} missing, {remedy}' if missing else f'{", ".join(modules)} there'))
     print('\n'.join(weights_lines()))
     verdicts = [row['verdict'] for row in rows] + lines
     faults = [verdict for verdict in verdicts if 'FAILED' in verdict or 'WRONG' in verdict]

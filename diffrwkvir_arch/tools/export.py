@@ -43,7 +43,7 @@ def argument_parser():
     parser.add_argument('-o', '--output', type=Path, required=True, metavar='FILE', help='FILE.onnx or FILE.pt2')
     parser.add_argument('--size', type=int, nargs=2, required=True, metavar=('H', 'W'), help='of the LQ, in pixels')
     parser.add_argument('--scale', type=int,
-                        help='output side over input side (default: that of the option file, or 4)')
+                        help='output side over input side (default: that of the network, or 4)')
     return parser
 
 

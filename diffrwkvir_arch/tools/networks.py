@@ -7,10 +7,10 @@ import torch
 
 from diffrwkvir_arch.errors import InputError
 from diffrwkvir_arch.option_file import find_checkpoint
-from diffrwkvir_arch.option_sections import check_network, look_up, require
+from diffrwkvir_arch.option_sections import as_count, check_network, look_up, require
 from diffrwkvir_arch.toolbox.checkpoints import explain_misfit, find_weights, read_checkpoint
 from diffrwkvir_arch.toolbox.logs import warn
-from diffrwkvir_arch.toolbox.network_options import described
+from diffrwkvir_arch.toolbox.network_options import described, differences
 from diffrwkvir_arch.toolbox.options import SHIPPED_OPTIONS, find_option_file, load_option_file
 
 SCALE_ARGUMENTS, WINDOW_ARGUMENTS = ('scale', 'upscale'), ('window_size', )
@@ -86,6 +86,8 @@ def recipe_of(opt, path):
     """The recipe of network_g of options that were read from `path`."""
     try:
         require(opt, '', ['network_g'])
+        if opt.get('scale') is not None:
+            as_count(opt, '', 'scale')
         check_network(opt, 'network_g', True, warn)
         options = dict(opt['network_g'])
         arch = look_up('arch', options.pop('type'), 'network_g.type')
@@ -95,27 +97,36 @@ def recipe_of(opt, path):
     return Recipe(Path(path).stem, arch, options, scale, setting(arch, options, WINDOW_ARGUMENTS))
 
 
-def load_weights(net, path, param_key):
-    """Loads a checkpoint strictly.
+def load_weights(recipe, path, param_key):
+    """The network of a recipe with the weights of a checkpoint, strictly; other options that weights hide are told.
 
     Args:
-        net (nn.Module): What it should fit.
+        recipe (Recipe): What it should fit.
         path (str): The file.
         param_key (str | None): The preferred entry; None for a plain state dict.
+
+    Returns:
+        nn.Module: On the CPU, in eval mode.
 
     Raises:
         InputError: The file is missing, damaged, or another network's.
     """
-    weights = read_weights(path, param_key)
+    checkpoint, net = read_checkpoint(path), recipe.build()
+    weights = weights_of(checkpoint, path, param_key)
     misfit = explain_misfit(net.state_dict(), weights)
+    made = differences(checkpoint, {'type': recipe.arch.__name__, **recipe.options})
     if misfit:
-        raise InputError(f'{path} does not fit {type(net).__name__}: it {misfit.partition(" path.strict_load")[0]}')
+        raise InputError(f'{path} does not fit {type(net).__name__}: it {misfit.partition(" path.strict_load")[0]}'
+                         + (f'. Its network has {made}' if made else ''))
+    if made:
+        warn(f'the network of {path} has {made}; its weights fit all the same')
     net.load_state_dict(weights)
+    return net.eval()
 
 
-def read_weights(path, param_key):
-    """The state dict in a checkpoint, without the prefix of a DDP wrapper."""
-    weights, _ = find_weights(read_checkpoint(path), param_key)
+def weights_of(checkpoint, path, param_key):
+    """The state dict in a checkpoint that was read from `path`, without the prefix of a DDP wrapper."""
+    weights, _ = find_weights(checkpoint, param_key)
     if weights is None:
         raise InputError(f'{path} holds no state dict')
     return {name.removeprefix('module.'): tensor for name, tensor in weights.items()}
@@ -138,9 +149,7 @@ def from_checkpoint(path):
     if found is None:
         raise InputError(f'{path} does not say what network it is of; build that from its option file, '
                          'basicsr.archs.build_network(network_g), and load the weights')
-    net = by_checkpoint(path, found).build()
-    load_weights(net, path, 'params_ema')
-    return net.eval()
+    return load_weights(by_checkpoint(path, found), path, 'params_ema')
 
 
 def required_arguments(function):

@@ -48,7 +48,7 @@ def argument_parser():
     parser.add_argument('-o', '--output', type=Path, default=Path('results/restored'), metavar='FOLDER',
                         help='default: %(default)s')
     parser.add_argument('--scale', type=int,
-                        help='output side over input side (default: that of the option file, or 4)')
+                        help='output side over input side (default: that of the network, or 4)')
     parser.add_argument('--masks', metavar='FOLDER', help='masks of the same names, white where there is a hole')
     parser.add_argument('--tile', type=int, metavar='PIXELS',
                         help='restore larger images in tiles of this side, which takes less memory; 0: never (default: '
@@ -189,6 +189,9 @@ def main(arguments=None):
     failures = []
     if todo:
         restorer = method.load(scale, device)
+        if restorer.reads_gt:
+            raise InputError(f'-m {args.method}: it reads its prior from the GT, which nobody has who restores; take '
+                             'the second stage')
         if restorer.needs_mask and not args.masks:
             raise InputError(f'--masks is missing: {args.method} fills holes')
         if args.masks and not restorer.needs_mask:

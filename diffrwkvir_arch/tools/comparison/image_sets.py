@@ -25,7 +25,7 @@ from .names import OPTION_SUFFIXES, UNFIT, as_file_name, own_or_shipped, split_l
 # Options under which a dataset's images are no RGB in [0, 1].
 ALTERING = ('mean', 'std', 'color')
 # What a dataset makes its LQ of, said in the results.
-MAKING = ('mask', 'dataroot_mask', 'degradation', 'seed')
+MAKING = ('mask', 'dataroot_mask', 'degradation', 'gt_usm', 'seed')
 
 
 @dataclass

@@ -8,7 +8,8 @@ from typing import Optional
 import torch
 
 from diffrwkvir_arch.archs.tokens import pad_to_multiple
-from diffrwkvir_arch.errors import InputError
+from diffrwkvir_arch.device import out_of_memory
+from diffrwkvir_arch.errors import InputError, first_line
 from diffrwkvir_arch.option_file import find_checkpoint
 from diffrwkvir_arch.tiling import restore_tiled
 from diffrwkvir_arch.toolbox.checkpoints import read_checkpoint
@@ -91,7 +92,13 @@ class Network:
         """function(padded LQ and mask), cropped; refuses a result of another size."""
         height, width = joined.shape[-2:]
         padded = pad_to_multiple(joined, self.multiple)
-        output = function(padded)
+        try:
+            output = function(padded)
+        except (RuntimeError, ValueError) as error:
+            if out_of_memory(error):
+                raise
+            raise InputError(f'{type(self.net).__name__} fails on an LQ of {tuple(padded[:, :3].shape)}: '
+                             f'{first_line(error)}') from error
         expected = (1, 3, self.scale * padded.shape[-2], self.scale * padded.shape[-1])
         if output.shape != expected:
             raise InputError(f'it gives {tuple(output.shape)} for an LQ of {tuple(padded[:, :3].shape)}, not '
@@ -130,13 +137,15 @@ class Method:
     """A method as the command names it; nothing is read before `identity` or `load`.
 
     It is either classical, one of CLASSICAL, or a network; a checkpoint alone has its network recognised. `option` is
-    where the command named it, for messages.
+    where the command named it, for messages. `beside`: the option file was found beside the checkpoint, and counts
+    where that does not say itself what network it is of.
     """
     label: str
     option_file: Optional[str] = None
     checkpoint: Optional[str] = None
     classical: Optional[str] = None
     option: str = '--methods'
+    beside: bool = False
 
     def identity(self):
         """What a result depends on, as JSON takes it: the network's options, and path, size and time of its weights.
@@ -155,10 +164,13 @@ class Method:
 
     def resolve(self):
         """-> recipe of the network (None where nobody says it), path of its weights, entry to take from that file."""
-        if self.option_file is None:
+        if self.option_file is None or self.beside:
             path = find_checkpoint(self.checkpoint)
-            found = described(read_checkpoint(path)) if os.path.isfile(path) and not is_safetensors(path) else None
-            return by_checkpoint(path, found) if found else None, path, 'params_ema'
+            if not os.path.isfile(path):
+                raise InputError(f'{path} {"is a folder" if os.path.isdir(path) else "does not exist"}')
+            said = None if is_safetensors(path) else described(read_checkpoint(path))
+            if said or not self.beside:
+                return by_checkpoint(path, said) if said else None, path, 'params_ema'
         found = own_or_shipped(self.option_file, self.option)
         options = load_option_file(found)
         recipe, makes_weights = by_option_file(found), 'train' in options
@@ -199,9 +211,8 @@ class Method:
         else:
             own_scale = recipe.scale
             if own_scale == scale:
-                net = call = recipe.build()
-                load_weights(net, path, key)
-                multiple, note = recipe.options.get('window_size'), ''
+                net = call = load_weights(recipe, path, key)
+                multiple, note = recipe.window, ''
         if own_scale != scale:
             raise InputError(f'it is made for scale {own_scale}, --scale is {scale}')
         net.to(device).eval().requires_grad_(False)
@@ -211,7 +222,8 @@ class Method:
 def parse_method(text, option='--methods'):
     """A name of CLASSICAL, OPTION_FILE, OPTION_FILE:CHECKPOINT or CHECKPOINT, each also as NAME=... -> Method.
 
-    A checkpoint within an experiment's folder is built from the option file that training put there.
+    A checkpoint within an experiment's folder that does not say its network is built from the option file that training
+    put there.
 
     Raises:
         InputError: The name cannot be used, or there is a second file where none belongs.
@@ -229,7 +241,8 @@ def parse_method(text, option='--methods'):
     beside = path.parent.parent.glob('*.yml') if path.parent.name == 'models' else []
     newest = max(beside, key=os.path.getmtime, default=None)
     name = path.parent.parent.name if newest else path.stem
-    return Method(label or short_name(name), str(newest) if newest else None, first, option=option)
+    return Method(label or short_name(name), str(newest) if newest else None, first, option=option,
+                  beside=newest is not None)
 
 
 def method_or_shipped(text, scale):

@@ -5,10 +5,10 @@ from pathlib import Path
 import torch
 
 from diffrwkvir_arch.errors import InputError, first_line
-from diffrwkvir_arch.toolbox.checkpoints import explain_misfit
+from diffrwkvir_arch.toolbox.checkpoints import explain_misfit, read_checkpoint
 from diffrwkvir_arch.toolbox.options import SHIPPED_OPTIONS
 
-from ..networks import by_option_file, read_weights
+from ..networks import by_option_file, weights_of
 
 PEERS_HINT = "pip install 'diffrwkvir[peers]'"
 
@@ -32,7 +32,7 @@ def recognise(path, scale):
         InputError: The file cannot be read, several shipped networks fit, or none.
     """
     if not is_safetensors(path):
-        weights = read_weights(path, 'params_ema')
+        weights = weights_of(read_checkpoint(path), path, 'params_ema')
         recipes = fitting_recipes(weights, scale)
         if len(recipes) > 1:
             raise InputError(f'{path} fits the networks of {", ".join(f"{name}.yml" for name in recipes)}, which '
