@@ -82,7 +82,8 @@ def test_what_is_missing_is_told_with_its_remedy(monkeypatch, capsys, tmp_path):
     monkeypatch.setattr(doctor, 'find_spec', lambda module: None)
     assert main(['doctor']) == 0
     text = capsys.readouterr().out
-    assert "spandrel missing, pip install 'diffrwkvir[peers]'" in text and 'onnx, onnxscript, onnxruntime missing' in text
+    assert "spandrel missing, pip install 'diffrwkvir[peers]'" in text
+    assert 'onnx, onnxscript, onnxruntime missing' in text
     assert f'{tmp_path}/hub/checkpoints/vgg16-397923af.pth is missing: download https://' in text
 
 

@@ -123,3 +123,8 @@ def test_basicsr_test_restores_in_tiles(options, write_options, workdir):
     options['val'].update(tile=12, self_ensemble=True, save_img=True)
     assert main(['test', '-opt', write_options(options)]) == 0
     assert len(list((workdir / 'results/tiny/visualization/some').glob('*.png'))) == 6
+
+
+def test_windows_that_an_option_file_leaves_out_are_padded_too():
+    network_g = {key: value for key, value in SWINIR['network_g'].items() if key != 'window_size'}
+    assert restored({**SWINIR, 'network_g': network_g}, image(10, 13))[1].shape == (1, 3, 20, 26)

@@ -150,7 +150,8 @@ def test_what_a_checkpoint_says_counts_more_than_a_file_near_it(workdir):
     assert methods.parse_method('models/mine.pth').scale() == 2
 
 
-@pytest.mark.parametrize('place, told', [('nowhere.pth', 'nowhere.pth does not exist'), ('folder', 'folder is a folder')])
+@pytest.mark.parametrize('place, told', [('nowhere.pth', 'nowhere.pth does not exist'),
+                                         ('folder', 'folder is a folder')])
 def test_a_checkpoint_that_is_not_there_is_named(workdir, capsys, place, told):
     (workdir / 'folder').mkdir()
     cv2.imwrite('photo.png', draw(8, 9, 0))
@@ -162,7 +163,8 @@ def test_compare_takes_the_scale_that_a_checkpoint_says(workdir):
     save('mine.pth', EDSR)
     (workdir / 'gt').mkdir()
     cv2.imwrite('gt/photo.png', draw(16, 18, 0))
-    assert main(['compare', '--methods', 'bicubic', 'mine.pth', '--sets', 'gt', '-o', 'out', '--metrics', 'psnr_y']) == 0
+    arguments = ['--methods', 'bicubic', 'mine.pth', '--sets', 'gt', '-o', 'out', '--metrics', 'psnr_y']
+    assert main(['compare', *arguments]) == 0
 
 
 @pytest.mark.parametrize('options, scale, told', [

@@ -27,7 +27,8 @@ def images(tmp_path_factory):
     """A folder of three pictures, coarse enough for a quarter of their sides, which are no multiples of the scales."""
     folder = tmp_path_factory.mktemp('photographs')
     for number, size in enumerate([(131, 142), (150, 129), (133, 135)]):
-        cv2.imwrite(str(folder / f'{number:02d}.png'), cv2.resize(draw(22, 24, number), size, interpolation=cv2.INTER_CUBIC))
+        picture = cv2.resize(draw(22, 24, number), size, interpolation=cv2.INTER_CUBIC)
+        cv2.imwrite(str(folder / f'{number:02d}.png'), picture)
     return folder
 
 

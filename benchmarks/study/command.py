@@ -44,8 +44,8 @@ def arguments(description, known, budgets, out):
                         help='photographs to train on, searched with subfolders and held in memory (default: those of '
                         'scikit-image)')
     parser.add_argument('--sets', nargs='+', metavar='GT[:LQ]',
-                        help='folders to test on, also as NAME=GT[:LQ], or option files; curves are drawn on the first (default: two '
-                        'photographs of scikit-image that are not trained on)')
+                        help='folders to test on, also as NAME=GT[:LQ], or option files; curves are drawn on the first '
+                        '(default: two photographs of scikit-image that are not trained on)')
     parser.add_argument('--degradation', choices=DEGRADATIONS, default=BICUBIC,
                         help='what makes the LQs of training; sets to test on so are those of an option file, --sets '
                         'FILE.yml (default: %(default)s)')

@@ -73,8 +73,9 @@ def conditions(study, outcome):
     """Sentences on what was compared, and how."""
     patches = study.patches
     lines = [
-        f'x{SCALE}, {len(patches.pairs)} photographs, LQs by {study.degradation}. With the same seed, which also initialises it, every method sees '
-        f'the same batches of {patches.batch} patches of {patches.size}x{patches.size} LQ pixels in the same order.',
+        f'x{SCALE}, {len(patches.pairs)} photographs, LQs by {study.degradation}. With the same seed, which also '
+        f'initialises it, every method sees the same batches of {patches.batch} patches of '
+        f'{patches.size}x{patches.size} LQ pixels in the same order.',
         f'Adam, learning rate {study.learning_rate:g}, a cosine down to a hundredth of it, clipped gradients, L1.',
         f'Y channel, {SCALE} pixels of border left out: mean over the seeds (smallest..largest). GFLOP for '
         f'{LQ_SIDE}x{LQ_SIDE} LQ pixels, a multiply-add taken as two. Training time is that of the steps alone.',

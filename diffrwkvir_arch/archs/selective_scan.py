@@ -5,8 +5,9 @@ For every sequence, group g, channel d and state n, from h_0 = 0:
     h_t = exp(delta_t A) h_{t-1} + delta_t u_t B_t        A (G, D, N), B_t and C_t (G, N)
     y_t = sum over n of C_t h_t                           u_t, delta_t, y_t (G, D)
 
-CUDA tensors go through the kernel of mamba_ssm where that is installed. All else but torch.export is computed by chunks
-of tokens: states exist for one chunk at a time, and the backward pass computes them anew from the states between chunks.
+CUDA tensors go through the kernel of mamba_ssm where that is installed. All else but torch.export is computed by
+chunks of tokens: states exist for one chunk at a time, and the backward pass computes them anew from the states between
+chunks.
 """
 import functools
 from itertools import pairwise

@@ -28,8 +28,8 @@ class DegradationDataset(ImageList):
     """Images of a folder, a list or an LMDB, in the order of their names, each with its degraded copy.
 
     In training a random patch, flipped and turned, degraded anew each time. In validation and testing whole images, cut
-    to multiples of the scale; what is drawn at random follows from seed and the file's stem, so that every run and every
-    method gets the same LQ.
+    to multiples of the scale; what is drawn at random follows from seed and the file's stem, so that every run and
+    every method gets the same LQ.
 
     Args:
         opt (dict):

@@ -119,8 +119,9 @@ def filtered(image, kernel):
 
 def compressed(image, qualities):
     """JPEG of a quality between two whole numbers."""
+    quality = [cv2.IMWRITE_JPEG_QUALITY, random.randint(*qualities)]
     # The encoder's luma and chroma are those of BGR.
-    encoded = cv2.imencode('.jpg', as_8_bits(image)[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, random.randint(*qualities)])[1]
+    encoded = cv2.imencode('.jpg', as_8_bits(image)[..., ::-1], quality)[1]
     return cv2.imdecode(encoded, cv2.IMREAD_COLOR)[..., ::-1] / np.float32(255)
 
 

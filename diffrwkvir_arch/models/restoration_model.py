@@ -23,9 +23,10 @@ class RestorationModel(Validation, Inference, SRModel):
 
     Beyond SRModel: stops at a loss or gradient that is not finite, clips gradients (train.clip_grad_norm), trains under
     bf16 autocast (train.amp: bf16), compiles the network (train.compile: true, torch.compile), takes batches in parts
-    where memory is short (train.micro_batch_size_per_gpu; the step is that of the whole batch), pads for networks with windows (network_g.window_size, as SwinIR needs), restores
-    large images in tiles and with self-ensemble (val.tile, val.self_ensemble), leaves out metrics that need a GT where
-    there is none. A stage overrides `restore`, and `compute_losses` where it has more of them.
+    where memory is short (train.micro_batch_size_per_gpu; the step is that of the whole batch), pads for networks with
+    windows (network_g.window_size, as SwinIR needs), restores large images in tiles and with self-ensemble (val.tile,
+    val.self_ensemble), leaves out metrics that need a GT where there is none. A stage overrides `restore`, and
+    `compute_losses` where it has more of them.
 
     Inpaints where the dataset has masks: hands them to the network and to metrics of the hole, and trains with the
     pixel loss averaged over all pixels, those of holes weighted by train.hole_weight and others by train.known_weight.
@@ -70,7 +71,7 @@ class RestorationModel(Validation, Inference, SRModel):
             1. if train.get(key) is None else float(train[key]) for key in ('hole_weight', 'known_weight'))
         super().init_training_settings()
         if train.get('compile'):
-            # In its place, so that checkpoints and wrappers see the network that they know; the EMA's copy stays as it is.
+            # In its place: checkpoints, wrappers and the EMA see the network that they know.
             self.get_bare_model(self.net_g).compile()
 
     def feed_data(self, data):

@@ -14,8 +14,8 @@ from diffrwkvir_arch.toolbox.images import needs_gt
 class Validation:
     """Mix-in before SRModel: hands metrics of the hole their mask, and images to metrics that belong to a set.
 
-    Metrics that need a GT are left out where there is none. val.save_best names a metric: whenever it is the best so far
-    on the first validation set, net_g is saved as net_g_best.pth. The model has `mask`, (1, 1, H, W) of an image or
+    Metrics that need a GT are left out where there is none. val.save_best names a metric: whenever it is the best so
+    far on the first validation set, net_g is saved as net_g_best.pth. The model has `mask`, (1, 1, H, W) of an image or
     None.
     """
 

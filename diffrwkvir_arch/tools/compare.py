@@ -53,7 +53,8 @@ def argument_parser():
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--methods', nargs='+', required=True, metavar='[NAME=]METHOD', help='what to compare: below')
     parser.add_argument('--sets', nargs='+', required=True, metavar='[NAME=]SET', help='on which images: below')
-    parser.add_argument('--scale', type=int, help='GT side over LQ side (default: that of the first method or set that says it)')
+    parser.add_argument('--scale', type=int,
+                        help='GT side over LQ side (default: that of the first method or set that says it)')
     parser.add_argument('--masks', action='store_true', help='the second folder of a set holds masks; scale 1')
     parser.add_argument('-o', '--output', default='results/compare', metavar='FOLDER', help='default: %(default)s')
     parser.add_argument('--metrics', nargs='+', metavar='NAME', help='psnr_y ssim_y psnr_rgb ssim_rgb rmse sam '

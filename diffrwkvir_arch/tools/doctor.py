@@ -185,7 +185,8 @@ def main(arguments=None):
     print('\n## Optional\n')
     for modules, (purpose, remedy) in OPTIONAL.items():
         missing = [module for module in modules if not find_spec(module)]
-        print(f'{purpose}: ' + (f'{", ".join(missing)} missing, {remedy}' if missing else f'{", ".join(modules)} there'))
+        found = f'{", ".join(missing)} missing, {remedy}' if missing else f'{", ".join(modules)} there'
+        print(f'{purpose}: {found}')
     print('\n'.join(weights_lines()))
     verdicts = [row['verdict'] for row in rows] + lines
     faults = [verdict for verdict in verdicts if 'FAILED' in verdict or 'WRONG' in verdict]
