@@ -106,6 +106,8 @@ class MambaIR(Frame):
         img_size, window_size: Of no effect; the official option files give them.
     """
 
+    pads_inside = True    # it has no windows to pad to
+
     def __init__(self, upscale=1, in_chans=3, img_size=64, window_size=8, img_range=1., embed_dim=96,
                  depths=(6, 6, 6, 6), d_state=16, mlp_ratio=2., drop_path_rate=0.1, upsampler='',
                  resi_connection='1conv', use_checkpoint=False):
