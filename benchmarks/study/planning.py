@@ -39,6 +39,8 @@ def time_method(stages, study):
         write_whole({'params': model.net_g.state_dict()}, str(weights_file(job, number)))
     shutil.rmtree(job.folder)
     smallest = min(study.images, key=lambda image: image.lq.numel())
+    # The first one compiles kernels for a single image.
+    model_rows(model, [smallest])
     seconds = milliseconds(lambda: model_rows(model, [smallest]), study.device) / 1e3
     pixels = [sum(image.lq.numel() for image in images) for images in (first_set(study.images), study.images)]
     return {'steps': steps, 'scoring': seconds / smallest.lq.numel() * ((POINTS - 1) * pixels[0] + pixels[1])}

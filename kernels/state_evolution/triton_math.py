@@ -198,7 +198,9 @@ def chunk_gates(log_decay, step_size, pixel, exists, stride_w, stride_e):
     """log2 w_t, log2 r_t0 and e_t of a chunk, (CHUNK,) each; without a token w = 1 and e = 0, which change nothing."""
     log_w = tl.load(log_decay + pixel.to(tl.int64) * stride_w, exists, other=0.).to(tl.float32) * LOG2_E
     e = tl.load(step_size + pixel.to(tl.int64) * stride_e, exists, other=0.).to(tl.float32)
-    return log_w, tl.cumsum(log_w, 0), e
+    g = tl.cumsum(log_w, 0)
+    # A GPU adds in another order for every token: past the last one g must stay what it is there, to the bit.
+    return log_w, tl.where(exists, g, tl.min(tl.where(exists, g, 0.), 0)), e
 
 
 @triton.jit
@@ -212,8 +214,9 @@ def erase_ratios(log_w, g):
     """r_{t-1,s} for s < t, else 0, (CHUNK, CHUNK), and its transposed; g = log2 r_t0."""
     row, column = tl.arange(0, CHUNK)[:, None], tl.arange(0, CHUNK)[None, :]
     before = g - log_w
-    return (tl.where(column < row, tl.exp2(before[:, None] - g[None, :]), 0.),
-            tl.where(row < column, tl.exp2(before[None, :] - g[:, None]), 0.))
+    # Between neighbours lies no decay; the difference of two sums would not be zero to the bit.
+    return (tl.where(column < row, tl.exp2(tl.where(column == row - 1, 0., before[:, None] - g[None, :])), 0.),
+            tl.where(row < column, tl.exp2(tl.where(row == column - 1, 0., before[None, :] - g[:, None])), 0.))
 
 
 @triton.jit

@@ -89,7 +89,9 @@ def test_the_programs_chosen_for_a_shape_are_within_budget_twice_alike_on_a_gpu(
     def results(inputs, backend):
         inputs = [x.detach().requires_grad_() for x in inputs]
         o, last = state_evolution(*inputs[:5], initial_state=inputs[5], return_state=True, backend=backend)
-        return o, last, *torch.autograd.grad(o.float().square().sum() + last.square().sum(), inputs)
+        # Scaled: float16 would not hold the gradients of its gates.
+        loss = 1e-3 * (o.float().square().sum() + last.square().sum())
+        return o, last, *torch.autograd.grad(loss, inputs)
 
     regimes = list(REGIMES)[:batch]
     inputs = [x.to('cuda', dtype) for x in make_inputs(max(1, batch // len(regimes)), length, heads, dim, dim, regimes)]
@@ -97,7 +99,8 @@ def test_the_programs_chosen_for_a_shape_are_within_budget_twice_alike_on_a_gpu(
     plain, truth = results(inputs, 'chunked'), results([x.double() for x in inputs], 'chunked')
     for x, y, z, t in zip(first, again, plain, truth):
         assert torch.equal(x, y)
-        assert relative_error(x, t) <= 2 * relative_error(z, t) + ROUNDING
+        budget = 2 * relative_error(z, t) + ROUNDING
+        assert budget < 1 and relative_error(x, t) <= budget
 
 
 def test_the_shapes_for_a_gpu_meet_narrow_and_wide_blocks_of_every_width():

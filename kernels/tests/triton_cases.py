@@ -59,6 +59,8 @@ CASES = {
     'every regime': Case(width=80, regimes=tuple(REGIMES)),
     # A sample that decays begins with a step of nearly 0, so that float16 holds little of that row of (I + A)^-1.
     'every regime, other samples': Case(width=80, regimes=tuple(REGIMES), seed=50),
+    # What is added up past the last token, and between neighbours, shows where the decay is strong.
+    'every regime, length 77': Case(width=77, regimes=tuple(REGIMES)),
     'every regime, length 512': Case(width=512, regimes=tuple(REGIMES), gradients=False, initial=False),
 }
 
