@@ -16,12 +16,11 @@ from .triton_math import (CHUNK, chunk_gates, chunk_inverse, chunk_total, dot, d
 
 
 @triton.jit
-def retreat(d_s, q, k, d_o_t, x_t, m_t, log_w, g, e, DOT: tl.constexpr, PARTS: tl.constexpr):
+def retreat(d_s, q, k, d_o_t, x_t, m_t, log_w, g, e, total, DOT: tl.constexpr, PARTS: tl.constexpr):
     """From the gradient of the state after a chunk, d_s (BV, BK), to Z^T = dV^T (BV, CHUNK) and that before the chunk.
 
-    d_o_t (BV, CHUNK) as given; x_t = (I + A)^-T and m_t = M^T (CHUNK, CHUNK).
+    d_o_t (BV, CHUNK) as given; x_t = (I + A)^-T and m_t = M^T (CHUNK, CHUNK); total as of chunk_total.
     """
-    total = chunk_total(g)
     nothing = tl.zeros(d_o_t.shape, tl.float32)
     d_u_t = dot_exact_right(d_s, tl.trans(k), PARTS) * (e * tl.exp2(total - g))[None, :]
     z_t = dot(dot_exact_left(d_o_t, tl.trans(m_t), d_u_t, PARTS), tl.trans(x_t), nothing, DOT, PARTS)
@@ -86,7 +85,8 @@ def adjoint_walk(q, k, d_o, log_decay, step_size, leaving, d_states, d_initial,
         _, read_t = read_ratios(erase, erase_t, log_w)
         _, x_t = chunk_inverse(k_c, e, erase, erase_t, DOT)
         m_t = tl.dot(k_c, tl.trans(q_c), input_precision='tf32x3') * read_t * e[:, None]
-        _, d_s = retreat(d_s, q_c, k_c, tl.trans(d_o_c), x_t, m_t, log_w, g, e, DOT, PARTS)
+        total = chunk_total(g, token, length)
+        _, d_s = retreat(d_s, q_c, k_c, tl.trans(d_o_c), x_t, m_t, log_w, g, e, total, DOT, PARTS)
 
     if MAP:
         block = (tl.program_id(2) * streams + stream) * (DV + DK) * DK + tl.where(finds_p, DV * DK, 0)
@@ -163,12 +163,13 @@ def gradients(q, k, v, d_o, log_decay, step_size, states, d_states, scratch,
             erase, erase_t = erase_ratios(log_w, g)
             x, x_t = chunk_inverse(k_c, e, erase, erase_t, DOT)
             tl.store(x_kept + chunk * size, x_t)
+            total = chunk_total(g, token, length)
             for block in range(0, rows, BV):
                 v_c = tl.trans(load_tokens(v_s, pixel, exists, v_t, block, DV, BV, DOT)).to(tl.float32)
                 s = tl.load(s_kept + chunk * size + block * BK)
                 u_t = errors(s, k_c, v_c, x, log_w, g, DOT, PARTS)
                 tl.store(u_kept + chunk * size + block * CHUNK, u_t)
-                tl.store(s_kept + (chunk + 1) * size + block * BK, written(s, k_c, u_t, log_w, g, e, PARTS))
+                tl.store(s_kept + (chunk + 1) * size + block * BK, written(s, k_c, u_t, g, e, total, PARTS))
 
         q_s = q + sample * tl.cast(q_b, tl.int64) + head * q_h
         d_o_s = d_o + sample * tl.cast(o_b, tl.int64) + head * o_h
@@ -185,12 +186,13 @@ def gradients(q, k, v, d_o, log_decay, step_size, states, d_states, scratch,
             _, read_t = read_ratios(erase, erase_t, log_w)
             m_t = tl.dot(k_c, tl.trans(q_c), input_precision='tf32x3') * read_t * e[:, None]
             x_t = tl.load(x_kept + chunk * size)
+            total = chunk_total(g, token, length)
             through = 0.
             for block in range(0, rows, BV):
                 d_o_c = load_tokens(d_o_s, pixel, token < o_length, o_t, block, DV, BV, DOT)
                 d_s = tl.load(d_s_kept + (chunk + 1) * size + block * BK)
                 through += tl.sum(tl.load(s_kept + (chunk + 1) * size + block * BK) * d_s)
-                z_t, d_s = retreat(d_s, q_c, k_c, tl.trans(d_o_c), x_t, m_t, log_w, g, e, DOT, PARTS)
+                z_t, d_s = retreat(d_s, q_c, k_c, tl.trans(d_o_c), x_t, m_t, log_w, g, e, total, DOT, PARTS)
                 tl.store(z_kept + chunk * size + block * CHUNK, z_t)
                 tl.store(d_s_kept + chunk * size + block * BK, d_s)
                 store_tokens(d_v + (tokens * heads + head) * DV, z_t, pixel, exists, heads * DV, block, DV, BV)
@@ -238,7 +240,8 @@ def gradients(q, k, v, d_o, log_decay, step_size, states, d_states, scratch,
             d_erase_t, d_erase = tl.trans(d_erase) * erase_t, d_erase * erase * e[None, :]
             # k_t acts twice: it predicts, whence minus d_predict, and it writes, scaled by e_t.
             d_predict = d_predict * tl.exp2(g - log_w)[:, None] + dot_exact_right(d_erase, k_c, PARTS)
-            d_write = d_write * tl.exp2(chunk_total(g) - g)[:, None] + dot_exact_right(d_read_t, q_c, PARTS)
+            left = tl.exp2(chunk_total(g, token, length) - g)
+            d_write = d_write * left[:, None] + dot_exact_right(d_read_t, q_c, PARTS)
             d_write += dot_exact_right(-d_erase_t, k_c, PARTS)
             d_k_t = tl.trans((d_write + at_once[:, None] * q_f) * e[:, None] - d_predict)
             store_tokens(d_k + (tokens * heads + head) * DK, d_k_t, pixel, exists, heads * DK, 0, DK, BK)

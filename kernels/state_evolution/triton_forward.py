@@ -19,9 +19,8 @@ def errors(s, k, v_t, x, log_w, g, DOT: tl.constexpr, PARTS: tl.constexpr):
 
 
 @triton.jit
-def written(s, k, u_t, log_w, g, e, PARTS: tl.constexpr):
-    """The state after a chunk."""
-    total = chunk_total(g)
+def written(s, k, u_t, g, e, total, PARTS: tl.constexpr):
+    """The state after a chunk, `total` as of chunk_total."""
     return s * tl.exp2(total) + dot_exact_right(u_t * (e * tl.exp2(total - g))[None, :], k, PARTS)
 
 
@@ -88,7 +87,7 @@ def walk(q, k, v, log_decay, step_size, entry, o, last, states,
             m = tl.dot(q_c, tl.trans(k_c), input_precision='tf32x3') * read * e[None, :]
             o_t = dot(u_t, tl.trans(m), o_t, DOT, 2)    # as much as an output of 16 bits holds
             store_tokens(o, o_t, pixel, exists, heads * DV, first_row, DV, BV)
-        s = written(s, k_c, u_t, log_w, g, e, PARTS)
+        s = written(s, k_c, u_t, g, e, chunk_total(g, token, length), PARTS)
 
     if MAP:
         rows = tl.where(finds_p, DK, DV)

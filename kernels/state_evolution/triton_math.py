@@ -198,15 +198,14 @@ def chunk_gates(log_decay, step_size, pixel, exists, stride_w, stride_e):
     """log2 w_t, log2 r_t0 and e_t of a chunk, (CHUNK,) each; without a token w = 1 and e = 0, which change nothing."""
     log_w = tl.load(log_decay + pixel.to(tl.int64) * stride_w, exists, other=0.).to(tl.float32) * LOG2_E
     e = tl.load(step_size + pixel.to(tl.int64) * stride_e, exists, other=0.).to(tl.float32)
-    g = tl.cumsum(log_w, 0)
-    # A GPU adds in another order for every token: past the last one g must stay what it is there, to the bit.
-    return log_w, tl.where(exists, g, tl.min(tl.where(exists, g, 0.), 0)), e
+    return log_w, tl.cumsum(log_w, 0), e
 
 
 @triton.jit
-def chunk_total(g):
-    """log2 r_C0, the last of g to the bit: a sum of its own would be another one."""
-    return tl.sum(tl.where(tl.arange(0, CHUNK) == CHUNK - 1, g, 0.), 0)
+def chunk_total(g, token, length):
+    """log2 r_C0, g of the last token to the bit: a GPU adds up to each token in an order of its own."""
+    last = (token == length - 1) | ((tl.arange(0, CHUNK) == CHUNK - 1) & (token < length))
+    return tl.sum(tl.where(last, g, 0.), 0)
 
 
 @triton.jit
