@@ -9,8 +9,9 @@ import re
 from pathlib import Path
 
 from diffrwkvir_arch.errors import InputError, did_you_mean
-from diffrwkvir_arch.option_sections import (as_count, check_metric, check_network, check_training, declared, is_own,
-                                             look_up, quoted_words, registries, require, resumes, unknown_option)
+from diffrwkvir_arch.option_sections import (SCALE_ARGUMENTS, as_count, check_metric, check_network, check_training,
+                                             declared, is_own, look_up, quoted_words, registries, require, resumes,
+                                             unknown_option)
 
 KNOWN = {
     '': {
@@ -95,8 +96,8 @@ def check_scale(opt):
     if opt.get('scale') is not None:
         as_count(opt, '', 'scale')
         return
-    for name in ('scale', 'upscale'):
-        value = (opt['network_g'] or {}).get(name)
+    for name in SCALE_ARGUMENTS:
+        value = opt['network_g'].get(name)
         if isinstance(value, int) and value > 1:
             raise InputError(f'scale is missing, which datasets have to know: network_g.{name} is {value}, so scale: '
                              f'{value}')

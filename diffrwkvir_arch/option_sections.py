@@ -8,6 +8,8 @@ from diffrwkvir_arch.errors import InputError, did_you_mean
 
 PLUGIN = 'diffrwkvir_arch'
 OWN_PACKAGES = ('basicsr', PLUGIN)
+# What networks call GT side over LQ side.
+SCALE_ARGUMENTS = ('scale', 'upscale')
 
 
 def registries():
@@ -128,7 +130,7 @@ def check_network(opt, key, own_model, warn):
     # A third party's model may change the section before it builds the network.
     swallows = any(p.kind == p.VAR_KEYWORD for p in inspect.signature(arch).parameters.values())
     check_arguments(key, section, arch, warn, strict=own_model and not swallows)
-    for name in ('scale', 'upscale'):
+    for name in SCALE_ARGUMENTS:
         value, scale = section.get(name), opt.get('scale')
         if isinstance(value, int) and isinstance(scale, int) and value != scale and own_model and key == 'network_g':
             raise InputError(f'{key}.{name}: {value} differs from scale: {scale}; dataset and network share one scale')

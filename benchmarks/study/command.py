@@ -9,8 +9,7 @@ import torch
 from basicsr.utils import get_root_logger
 
 from diffrwkvir_arch.errors import InputError
-from diffrwkvir_arch.toolbox.options import load_option_file
-from diffrwkvir_arch.tools.comparison.names import OPTION_SUFFIXES, split_label, split_pair
+from diffrwkvir_arch.tools.comparison.image_sets import parse_sets
 
 from .campaign import Study
 from .methods import SCALE
@@ -114,17 +113,13 @@ def study_of(args, methods, larger, tolerance):
 
 def refuse_leak(data, sets):
     """Raises InputError where a test set lies in the folder that is trained on, which is searched with subfolders."""
-    for text in sets:
-        _, what = split_label(text, '--sets')
-        place = split_pair(what)[0]
-        if place.lower().endswith(OPTION_SUFFIXES) and not Path(place).is_dir():
-            places = [section.get('dataroot_gt') for section in load_option_file(place)['datasets'].values()]
-        else:
-            places = [place]
-        for gt in (Path(place).expanduser().resolve() for place in places if place):
-            if data.resolve() in (gt, *gt.parents):
-                raise InputError(f'--data: {data} holds the test set {gt}; give the folder of the training photographs '
-                                 'alone')
+    for image_set in (image_set for text in sets for image_set in parse_sets(text, SCALE)):
+        # A set of GT alone is read as what others call LQ.
+        roots = image_set.dataset.roots
+        gt = Path(roots.get('gt', roots.get('lq'))).resolve()
+        if data.resolve() in (gt, *gt.parents):
+            raise InputError(f'--data: {data} holds the test set {gt}; give the folder of the training photographs '
+                             'alone')
 
 
 def complain(main):

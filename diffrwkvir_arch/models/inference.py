@@ -1,15 +1,14 @@
 """How a trained network is run on an image: its EMA weights, windows, tiles, self-ensemble."""
 import contextlib
-import inspect
 
 import torch
-from basicsr.utils.registry import ARCH_REGISTRY
 
 from diffrwkvir_arch.archs.tokens import pad_to_multiple
 from diffrwkvir_arch.device import out_of_memory
 from diffrwkvir_arch.errors import InputError
 from diffrwkvir_arch.self_ensemble import self_ensemble
 from diffrwkvir_arch.tiling import checked_overlap, restore_tiled
+from diffrwkvir_arch.toolbox.network_options import with_defaults
 
 
 class Inference:
@@ -101,7 +100,7 @@ class Inference:
 
     def restore_padded(self, net):
         """Restores an LQ padded to whole windows where the network has windows, and crops the result."""
-        window = window_of(self.opt['network_g'])
+        window = with_defaults(self.opt['network_g']).get('window_size')
         if not window or getattr(self.get_bare_model(net), 'pads_inside', False):
             return self.restore(net)
         height, width = self.lq.shape[-2:]
@@ -109,10 +108,3 @@ class Inference:
             output = self.restore(net)
         scale = self.opt.get('scale', 1)
         return output[..., :height * scale, :width * scale]
-
-
-def window_of(network_g):
-    """The window_size of a network, also where its options leave it out; None where it has none."""
-    parameters = inspect.signature(ARCH_REGISTRY.get(network_g['type'])).parameters
-    default = parameters['window_size'].default if 'window_size' in parameters else None
-    return network_g.get('window_size', None if default is inspect.Parameter.empty else default)

@@ -9,6 +9,7 @@ from diffrwkvir_arch.metrics.hole_metric import takes_mask
 from diffrwkvir_arch.metrics.inception_metric import SetScores, is_of_set
 from diffrwkvir_arch.toolbox.checkpoints import content_of, read_checkpoint, write_whole
 from diffrwkvir_arch.toolbox.images import needs_gt
+from diffrwkvir_arch.toolbox.resuming import measured_metrics
 
 
 class Validation:
@@ -25,12 +26,10 @@ class Validation:
     @staticmethod
     def check_options(opt):
         """Refuses to train with a val.save_best that nothing measures."""
-        val = opt.get('val') or {}
-        best = val.get('save_best')
+        best = (opt.get('val') or {}).get('save_best')
         if best is None:
             return
-        metrics = [name for name, metric in (val.get('metrics') or {}).items()
-                   if first_validation_set(opt).get('dataroot_gt') is not None or not needs_gt(metric['type'])]
+        metrics = sorted(measured_metrics(opt).get(first_validation_set(opt).get('name'), ()))
         if best not in metrics:
             raise InputError(f'val.save_best must be a metric of the first validation set, one of '
                              f'{", ".join(metrics) or "none"}, got {best!r}')
@@ -67,8 +66,9 @@ class Validation:
         finally:
             val_opt['metrics'], self.set_scores = metrics, None
         best = val_opt.get('save_best') if self.opt['is_train'] else None
-        if best and dataloader.dataset.opt['name'] == first_validation_set(self.opt)['name']:
-            self.save_if_best(dataloader.dataset.opt['name'], best, current_iter)
+        name = dataloader.dataset.opt['name']
+        if best and name == first_validation_set(self.opt)['name']:
+            self.save_if_best(name, best, current_iter)
 
     def save_if_best(self, dataset_name, metric, current_iter):
         """Saves net_g and its EMA as net_g_best.pth unless the one that is there has as good a score.

@@ -178,7 +178,7 @@ def mend_loading():
             logger.info(f"Loading: {load_path} has no '{param_key}', using '{found_key or 'its root'}'.")
         logger.info(f'Loading {net.__class__.__name__} model from {load_path}, with param key: [{found_key}].')
         weights = {name.removeprefix('module.'): tensor for name, tensor in weights.items()}
-        made = differences(checkpoint, self.opt.get('network_d' if option.endswith('_d') else 'network_g') or {})
+        made = differences(checkpoint, self.opt.get('network_d' if option.endswith('_d') else 'network_g'))
         misfit = explain_misfit(net.state_dict(), weights)
         if made and not misfit:
             logger.warning(f'{option}: the network of {load_path} has {made}; its weights fit all the same')

@@ -168,27 +168,28 @@ def main(arguments=None):
     found = [f'{package} {version(package) or "missing"}' for package in PACKAGES]
     print(', '.join([*found, f'OpenCV {cv2.__version__}']))
     print('\n## Devices\n')
-    lines = [described(device) for device in devices()]
-    print('\n'.join(lines))
+    there = devices()
+    descriptions = [described(device) for device in there]
+    print('\n'.join(descriptions))
     if not torch.cuda.is_available():
         built = f'for CUDA {torch.version.cuda}' if torch.version.cuda else 'without CUDA'
         print(f'no CUDA device (PyTorch is built {built}): everything runs on the CPU')
     heads, channels, side = LARGE
     print('\n## Operator: error against float64; time, forward and backward, of '
           f'{side}x{side} pixels, {heads} heads of {channels}\n')
-    rows = [check_backend(backend, device, tolerance) for device in devices()
+    rows = [check_backend(backend, device, tolerance) for device in there
             for tolerance in TOLERANCES[device.type] for backend in BACKENDS]
     print(markdown_table(rows))
     print(f'\n## {NETWORK}: {SIDES[1]}x{SIDES[0]} pixels against float64\n')
-    lines += [check_network(device) for device in devices()]
-    print('\n'.join(lines[len(devices()):]))
+    networks = [check_network(device) for device in there]
+    print('\n'.join(networks))
     print('\n## Optional\n')
     for modules, (purpose, remedy) in OPTIONAL.items():
         missing = [module for module in modules if not find_spec(module)]
         found = f'{", ".join(missing)} missing, {remedy}' if missing else f'{", ".join(modules)} there'
         print(f'{purpose}: {found}')
     print('\n'.join(weights_lines()))
-    verdicts = [row['verdict'] for row in rows] + lines
+    verdicts = [row['verdict'] for row in rows] + descriptions + networks
     faults = [verdict for verdict in verdicts if 'FAILED' in verdict or 'WRONG' in verdict]
     print(f'\n{len(faults)} faults' if faults else '\nno faults')
     return int(bool(faults))

@@ -7,13 +7,13 @@ import torch
 
 from diffrwkvir_arch.errors import InputError
 from diffrwkvir_arch.option_file import find_checkpoint
-from diffrwkvir_arch.option_sections import as_count, check_network, look_up, require
+from diffrwkvir_arch.option_sections import SCALE_ARGUMENTS, as_count, check_network, look_up, require
 from diffrwkvir_arch.toolbox.checkpoints import explain_misfit, find_weights, read_checkpoint
 from diffrwkvir_arch.toolbox.logs import warn
 from diffrwkvir_arch.toolbox.network_options import described, differences
 from diffrwkvir_arch.toolbox.options import SHIPPED_OPTIONS, find_option_file, load_option_file
 
-SCALE_ARGUMENTS, WINDOW_ARGUMENTS = ('scale', 'upscale'), ('window_size', )
+WINDOW_ARGUMENTS = ('window_size', )
 
 
 class Recipe(NamedTuple):
@@ -97,21 +97,21 @@ def recipe_of(opt, path):
     return Recipe(Path(path).stem, arch, options, scale, setting(arch, options, WINDOW_ARGUMENTS))
 
 
-def load_weights(recipe, path, param_key):
+def load_weights(recipe, checkpoint, path, param_key):
     """The network of a recipe with the weights of a checkpoint, strictly; other options that weights hide are told.
 
     Args:
         recipe (Recipe): What it should fit.
-        path (str): The file.
+        checkpoint (dict): What was read from `path`.
         param_key (str | None): The preferred entry; None for a plain state dict.
 
     Returns:
         nn.Module: On the CPU, in eval mode.
 
     Raises:
-        InputError: The file is missing, damaged, or another network's.
+        InputError: It is another network's.
     """
-    checkpoint, net = read_checkpoint(path), recipe.build()
+    net = recipe.build()
     weights = weights_of(checkpoint, path, param_key)
     misfit = explain_misfit(net.state_dict(), weights)
     made = differences(checkpoint, {'type': recipe.arch.__name__, **recipe.options})
@@ -145,11 +145,12 @@ def from_checkpoint(path):
         InputError: The file is missing or damaged, or does not say it.
     """
     path = find_checkpoint(path)
-    found = described(read_checkpoint(path))
+    checkpoint = read_checkpoint(path)
+    found = described(checkpoint)
     if found is None:
         raise InputError(f'{path} does not say what network it is of; build that from its option file, '
                          'basicsr.archs.build_network(network_g), and load the weights')
-    return load_weights(by_checkpoint(path, found), path, 'params_ema')
+    return load_weights(by_checkpoint(path, found), checkpoint, path, 'params_ema')
 
 
 def required_arguments(function):

@@ -43,11 +43,13 @@ SHARED = {'compose': 48 * 1024}
 MEASURED = VERSION >= (3, 6)
 
 
-def allowed_spills(name):
+def allowed_spills(name, dtype, dim):
     """Instructions that spill registers, of thousands; which values do so is each assembler's own choice."""
     if VERSION >= (3, 9):
         return 0
-    return 46 if name == 'gradients' else 26
+    if name == 'gradients':
+        return 46
+    return 26 if (dtype, dim) == (torch.float32, 64) else 9
 
 
 CASES = [(number, *shape) for number in (80, 90) for shape in CEILINGS if number == 90 or shape[0] != torch.float16]
@@ -64,7 +66,7 @@ def test_every_kernel_compiles_without_wgmma_and_keeps_to_registers_and_instruct
         assert not kernel.uses_wgmma, name
         assert kernel.shared <= SHARED.get(name, 32 * 1024), name
         if MEASURED:
-            assert kernel.spills <= allowed_spills(name), name
+            assert kernel.spills <= allowed_spills(name, dtype, dim), name
             assert 0 < kernel.instructions <= ceilings[name], name
 
 

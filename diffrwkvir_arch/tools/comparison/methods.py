@@ -24,8 +24,8 @@ from .recognition import is_safetensors, recognise
 
 # For the help of commands that take one method.
 NETWORKS = """\
-  WEIGHTS.pth             a checkpoint; its network is that of the experiment it lies in, what it says itself, as those
-                          that are trained here do, a shipped option file's that fits, or one that spandrel recognises
+  WEIGHTS.pth             a checkpoint; its network is what it says itself, as those that are trained here do, that of
+                          the experiment it lies in, a shipped option file's that fits, or one that spandrel recognises
                           (pip install 'diffrwkvir[peers]')
   FILE.yml:WEIGHTS.pth    a checkpoint of the network of an option file
   FILE.yml                the same with the weights of its path.pretrain_network_g"""
@@ -211,7 +211,7 @@ class Method:
         else:
             own_scale = recipe.scale
             if own_scale == scale:
-                net = call = load_weights(recipe, path, key)
+                net = call = load_weights(recipe, read_checkpoint(path), path, key)
                 multiple, note = recipe.window, ''
         if own_scale != scale:
             raise InputError(f'it is made for scale {own_scale}, --scale is {scale}')
