@@ -74,6 +74,63 @@ def test_it_goes_on_where_it_was_and_replaces_on_demand_alone(photos, capsys, mo
     assert main([*command, '--force']) == 0 and len(seen) == 9
 
 
+@pytest.mark.parametrize('change, what', [
+    ([], 'another image'),
+    (['-m', 'other.yml'], 'another method'),
+    (['-m', 'bicubic', '--scale', '3'], 'another method; scale 2, not 3'),
+    (['--tile', '16'], 'tile default, not 16; overlap 16, not 8'),
+    (['--self-ensemble'], 'self_ensemble False, not True'),
+    (['--amp', 'bf16'], 'amp default, not bf16'),
+])
+def test_what_was_made_otherwise_is_neither_taken_for_done_nor_replaced(photos, workdir, capsys, change, what):
+    write_method(workdir, 'other', EDSR, seed=2)
+    command = ['restore', 'my photos/colour.png', 'my photos/grey.png', '-m', 'one.yml', '-o', 'out']
+    assert main(command) == 0
+    if not change:
+        os.replace('my photos/clear.png', 'my photos/colour.png')
+    before = Path('out/colour.png').read_bytes()
+    assert main([*command, *change]) == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert f'out/colour.png ({what}); give another -o, or --force' in error
+    assert Path('out/colour.png').read_bytes() == before
+    assert main([*command, *change, '--force']) == 0 and Path('out/colour.png').read_bytes() != before
+    assert main([*command, *change]) == 0 and '2 were there already' in capsys.readouterr().out
+
+
+def test_a_file_of_another_program_is_not_replaced(photos, capsys):
+    os.mkdir('out')
+    cv2.imwrite('out/colour.png', draw(4, 4, 0))
+    assert main(['restore', 'my photos', '-m', 'one.yml', '-o', 'out']) == 2
+    assert 'out/colour.png (it does not say what it was made from)' in capsys.readouterr().err
+    assert read('out/colour.png').shape == (4, 4, 3) and os.listdir('out') == ['colour.png']
+
+
+def test_weights_may_move_and_are_the_same(photos):
+    command = ['restore', 'my photos/colour.png', '-o', 'out', '-m']
+    assert main([*command, 'one.yml']) == 0
+    os.rename('one.pth', 'moved.pth')
+    os.utime('moved.pth', (1, 1))
+    assert main([*command, 'one.yml:moved.pth']) == 0
+
+
+def test_a_method_that_does_not_exist_is_told_where_nothing_is_left_to_do_too(photos, capsys):
+    command = ['restore', 'my photos', '--scale', '2', '-o', 'out', '-m']
+    assert main([*command, 'bicubic']) == 0 and main([*command, 'bicubik']) == 2
+    assert "bicubik does not exist (did you mean 'bicubic'?)" in capsys.readouterr().err
+
+
+def test_another_mask_is_another_result(photos, workdir, capsys):
+    write_method(workdir, 'fill', INPAINTING, scale=1)
+    (workdir / 'masks').mkdir()
+    mask = np.zeros((20, 26), np.uint8)
+    command = ['restore', 'my photos/colour.png', '-m', 'fill.yml', '-o', 'out', '--masks', 'masks']
+    for row, code in ((5, 0), (6, 2)):
+        mask[row, 8:20] = 255
+        cv2.imwrite('masks/colour.png', mask)
+        assert main(command) == code
+    assert 'another mask' in capsys.readouterr().err
+
+
 def test_bfloat16_is_used_on_demand_and_near_float32(photos, monkeypatch):
     seen, called = [], EDSRNet.forward
 
@@ -192,5 +249,5 @@ def test_an_image_too_large_for_the_memory_is_told_and_the_others_go_on(photos, 
     assert cv2.imwrite('small.png', draw(12, 20, 0))
     command = ['restore', str(photos / 'colour.png'), 'small.png', '-m', 'one.yml', '-o', 'out']
     assert main(command) == 1 and os.listdir('out') == ['small.png']
-    assert 'colour.png: too large for the memory of cpu; restore it in tiles, --tile 256' in capsys.readouterr().out
-    assert main([*command, '--tile', '16']) == 0
+    assert 'colour.png: too large for the memory of cpu; restore it alone, in tiles, --tile 256' in capsys.readouterr().out
+    assert main(['restore', str(photos / 'colour.png'), *command[3:], '--tile', '16']) == 0

@@ -1,5 +1,6 @@
 """`basicsr restore`: your own images through a trained network, without an option file for a dataset."""
 import argparse
+import contextlib
 import os
 from pathlib import Path
 
@@ -17,9 +18,11 @@ from diffrwkvir_arch.errors import InputError
 from diffrwkvir_arch.self_ensemble import self_ensemble
 from diffrwkvir_arch.tiling import checked_overlap
 
+from .comparison.journal import key_of
 from .comparison.methods import NETWORKS, SHIPPED, finished, method_or_shipped
 from .comparison.names import as_file_name
 from .preparation.pieces import write_png
+from .restoration import record
 
 # Whole, a megapixel takes 2 GB through DiffRWKVIR-tiny and 7 GB through the full network.
 LARGE, TILE_OF_LARGE = 1024 ** 2, 512
@@ -36,8 +39,9 @@ examples:
   basicsr restore damaged/ --masks damaged_masks/ -m options/test_DiffRWKVIR_S2_inpaint_places256.yml
 
 Writes FOLDER/NAME.png for every image: grey stays grey, 16 bits stay 16 bits, an alpha channel is enlarged bicubically.
-What is there already is left as it is, so that the same command goes on where it was stopped. An image that cannot be
-restored is told, and the others go on."""
+What is there already is left as it is, so that the same command goes on where it was stopped; where it was made of other
+images, by another method or in another way, nothing is done without --force. An image that cannot be restored is told,
+and the others go on."""
 
 
 def argument_parser():
@@ -106,7 +110,7 @@ class Picture:
 
     def __init__(self, path):
         try:
-            content = path.read_bytes()
+            self.content = content = path.read_bytes()
         except OSError as error:
             raise InputError(f'{path}: {error.strerror}') from None
         self.colours = decode_image(content, str(path))    # (H, W, 3) RGB float32 in [0, 1]
@@ -161,6 +165,32 @@ def masks_of(folder, images):
     return lambda stem: source.read_mask(paths[stem])
 
 
+def there_already(images, targets, mask_of, settings, output):
+    """The stems of images whose results are there, made by these settings; InputError where one is there otherwise."""
+    found = {}
+    for stem, target in targets.items():
+        # An image or a mask that cannot be read is told later, beside those that are restored.
+        with contextlib.suppress(OSError, InputError):
+            if target.exists():
+                here = record.record_of(images[stem].read_bytes(), mask_of(stem), settings)
+                found[stem] = record.read_record(target), here
+    record.refuse_others({targets[stem]: records for stem, records in found.items()}, output)
+    return list(found)
+
+
+def loaded(method, scale, device, args):
+    """The Network or Classical of a Method; InputError where it is none for images without GT, or for the masks."""
+    restorer = method.load(scale, device)
+    if restorer.reads_gt:
+        raise InputError(f'-m {args.method}: it reads its prior from the GT, which nobody has who restores; take the '
+                         'second stage')
+    if restorer.needs_mask and not args.masks:
+        raise InputError(f'--masks is missing: {args.method} fills holes')
+    if args.masks and not restorer.needs_mask:
+        raise InputError(f'--masks: {args.method} takes no masks')
+    return restorer
+
+
 def main(arguments=None):
     """Runs the verb.
 
@@ -179,38 +209,35 @@ def main(arguments=None):
     for stem, target in targets.items():
         if target.exists() and os.path.samefile(target, images[stem]):
             raise InputError(f'-o: {args.output} holds {images[stem]} itself, which would be replaced')
-    there = [] if args.force else [stem for stem, target in targets.items() if target.exists()]
-    todo = [stem for stem in images if stem not in there]
     device = choose_device(args.device, '--device')
     if args.masks and not args.method:
         raise InputError('-m is missing: no weights that fill holes come with the package')
     method = method_or_shipped(args.method, args.scale)
     scale = args.scale or method.scale()
+    settings = {'method': key_of(method.identity()), 'scale': scale,
+                **{name: getattr(args, name) for name in ('tile', 'overlap', 'self_ensemble', 'amp')}}
+    there = [] if args.force else there_already(images, targets, mask_of, settings, args.output)
+    todo = [stem for stem in images if stem not in there]
     failures = []
     if todo:
-        restorer = method.load(scale, device)
-        if restorer.reads_gt:
-            raise InputError(f'-m {args.method}: it reads its prior from the GT, which nobody has who restores; take '
-                             'the second stage')
-        if restorer.needs_mask and not args.masks:
-            raise InputError(f'--masks is missing: {args.method} fills holes')
-        if args.masks and not restorer.needs_mask:
-            raise InputError(f'--masks: {args.method} takes no masks')
+        restorer = loaded(method, scale, device, args)
         args.output.mkdir(parents=True, exist_ok=True)
         try:
             for stem in tqdm(todo, desc='images', unit='image'):
                 try:
+                    picture, mask = Picture(images[stem]), mask_of(stem)
                     with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=args.amp == 'bf16'):
-                        result = restore(Picture(images[stem]), restorer, mask_of(stem), args, device)
+                        result = restore(picture, restorer, mask, args, device)
                 except InputError as error:
                     failures.append(f'{images[stem]}: {error}' if str(images[stem]) not in str(error) else str(error))
                 except (RuntimeError, MemoryError) as error:
                     if not out_of_memory(error):
                         raise
-                    failures.append(f'{images[stem]}: too large for the memory of {device}; restore it in tiles, '
-                                    f'--tile {(args.tile or TILE_OF_LARGE) // 2}')
+                    failures.append(f'{images[stem]}: too large for the memory of {device}; restore it alone, in '
+                                    f'tiles, --tile {(args.tile or TILE_OF_LARGE) // 2}')
                 else:
-                    write_png(targets[stem], result)
+                    write_png(targets[stem], result, [record.chunk_of(
+                        record.record_of(picture.content, mask, settings))])
         except KeyboardInterrupt:
             raise KeyboardInterrupt(f'interrupted; what is restored is in {args.output}, the same command goes '
                                     'on') from None

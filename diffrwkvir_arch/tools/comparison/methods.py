@@ -5,11 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Optional
 
+import numpy as np
 import torch
 
 from diffrwkvir_arch.archs.tokens import pad_to_multiple
 from diffrwkvir_arch.device import out_of_memory
-from diffrwkvir_arch.errors import InputError, first_line
+from diffrwkvir_arch.errors import InputError, did_you_mean, first_line
 from diffrwkvir_arch.option_file import find_checkpoint
 from diffrwkvir_arch.tiling import restore_tiled
 from diffrwkvir_arch.toolbox.checkpoints import read_checkpoint
@@ -19,6 +20,7 @@ from diffrwkvir_arch.toolbox.options import SHIPPED_OPTIONS, load_option_file
 from ..complexity import complexity, within
 from ..networks import by_checkpoint, by_option_file, load_weights, required_arguments
 from .classical import CLASSICAL, Classical
+from .image_sets import digest
 from .names import OPTION_SUFFIXES, UNFIT, own_or_shipped, split_label, split_pair
 from .recognition import is_safetensors, recognise
 
@@ -148,7 +150,7 @@ class Method:
     beside: bool = False
 
     def identity(self):
-        """What a result depends on, as JSON takes it: the network's options, and path, size and time of its weights.
+        """What a result depends on, as JSON takes it: the network's options, and the content of its weights' file.
 
         Raises:
             InputError: A file is missing, or the option file cannot be used.
@@ -158,16 +160,16 @@ class Method:
         recipe, path, key = self.resolve()
         if not os.path.isfile(path):
             raise InputError(f'{path} does not exist')
-        stat = os.stat(path)
         network = [recipe.arch.__name__, recipe.options, recipe.scale] if recipe else None
-        return [network, os.path.abspath(path), stat.st_size, stat.st_mtime_ns, key]
+        return [network, digest(np.fromfile(path, np.uint8)), key]
 
     def resolve(self):
         """-> recipe of the network (None where nobody says it), path of its weights, entry to take from that file."""
         if self.option_file is None or self.beside:
             path = find_checkpoint(self.checkpoint)
             if not os.path.isfile(path):
-                raise InputError(f'{path} {"is a folder" if os.path.isdir(path) else "does not exist"}')
+                raise InputError(f'{path} is a folder' if os.path.isdir(path) else
+                                 f'{path} does not exist{did_you_mean(self.checkpoint, CLASSICAL)}')
             said = None if is_safetensors(path) else described(read_checkpoint(path))
             if said or not self.beside:
                 return by_checkpoint(path, said) if said else None, path, 'params_ema'

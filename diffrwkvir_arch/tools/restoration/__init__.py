@@ -1,0 +1,1 @@
+"""The parts of `basicsr restore`: which images, what a result says of itself, what is told meanwhile."""
