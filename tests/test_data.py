@@ -6,7 +6,7 @@ import torch
 from basicsr.data import build_dataset
 from basicsr.utils.lmdb_util import make_lmdb_from_imgs
 
-from diffrwkvir_arch.data.image_file import decode_image
+from diffrwkvir_arch.data.image_file import decode_image, reaches_end
 from diffrwkvir_arch.data.paired_image_dataset import PairedImageDataset
 from diffrwkvir_arch.data.pairing import fitting_template, pair_names
 from diffrwkvir_arch.data.single_image_dataset import SingleImageDataset
@@ -104,6 +104,22 @@ def test_a_jpeg_cut_short_is_refused(tmp_path):
     for content in (whole, with_thumbnail):
         with pytest.raises(InputError, match='damaged'):
             decode_image(content[:-400], str(path))
+
+
+def test_what_follows_the_end_of_a_jpeg_is_no_part_of_it(tmp_path):
+    path = tmp_path / 'motion.jpg'
+    cv2.imwrite(str(path), np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8))
+    whole = path.read_bytes()
+    film = b'\0\0\0\x18ftypmp42 \xff\xda with no end'
+    assert np.array_equal(decode_image(whole + film, 'x'), decode_image(whole, 'x'))
+    with pytest.raises(InputError, match='damaged'):
+        decode_image(whole[:-400], 'x')
+
+
+@pytest.mark.parametrize('flags', [[cv2.IMWRITE_JPEG_PROGRESSIVE, 1], [cv2.IMWRITE_JPEG_RST_INTERVAL, 2]])
+def test_scans_and_restarts_of_a_jpeg_are_walked_to_its_end(flags):
+    content = cv2.imencode('.jpg', np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8), flags)[1].tobytes()
+    assert reaches_end(content) and not any(map(reaches_end, (content[:-2], content[:len(content) // 2])))
 
 
 def test_a_damaged_image_is_named_from_a_worker_process(paired, image_folders):

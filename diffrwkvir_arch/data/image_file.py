@@ -1,4 +1,6 @@
 """Image files to arrays: the one place where bytes become RGB floats in [0, 1]."""
+import re
+
 import cv2
 import numpy as np
 
@@ -8,6 +10,9 @@ EXTENSIONS = ('.png', '.jpg', '.jpeg', '.bmp', '.tif', '.tiff', '.webp', '.ppm',
 
 # The highest value of each kind of pixel.
 WHITE = {np.dtype(np.uint8): 255., np.dtype(np.uint16): 65535., np.dtype(np.float32): 1.}
+
+# Of a JPEG: all but those that stand among a scan's pixels, an escaped 255 and restarts.
+MARKER, END = re.compile(rb'\xff([^\x00\x01\xd0-\xd8\xff])', re.DOTALL), b'\xd9'
 
 
 def decode_image(content, name):
@@ -46,8 +51,18 @@ def is_cut_short(content):
     if content.startswith(b'\x89PNG'):
         return b'IEND' not in content[-64:] and b'IEND' not in content
     if content.startswith(b'\xff\xd8'):
-        # A thumbnail in the header has an end of its own: it is that of the last scan that counts.
-        return content.rfind(b'\xff\xd9') < content.rfind(b'\xff\xda')
+        return not reaches_end(content)
+    return False
+
+
+def reaches_end(jpeg):
+    """Whether a JPEG's own markers lead to its end, whatever follows it, as the film of a motion photo does."""
+    position = 2
+    while found := MARKER.search(jpeg, position):
+        if found[1] == END:
+            return True
+        # A segment, such as the header with the thumbnail, begins with its length; the pixels follow that of a scan.
+        position = found.end() + int.from_bytes(jpeg[found.end():found.end() + 2], 'big')
     return False
 
 
