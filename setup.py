@@ -30,6 +30,7 @@ setup(
         'lpips>=0.1.4',
         'scikit-image>=0.22',
         'numpy',
+        'pillow',
         'pyyaml',
         'tqdm',
     ],

@@ -10,6 +10,7 @@ from basicsr.archs.edsr_arch import EDSR as EDSRNet
 from basicsr.utils import img2tensor, tensor2img
 from compare_cases import DIFFUSING, EDSR, INPAINTING, SCALE, build, write_method
 from drawing import draw
+from PIL import Image, ImageCms
 
 from diffrwkvir_arch.archs.diffrwkvir_s2_arch import DiffRWKVIRS2
 from diffrwkvir_arch.bicubic import imresize
@@ -55,6 +56,29 @@ def test_grey_depth_and_transparency_stay_what_they_are(photos):
     assert (clear[:16, :, 3] == 0).all() and (clear[-16:, :, 3] == 255).all()
     original = read(photos / 'colour.png').astype(np.float64) / 255
     assert np.array_equal(colour, (imresize(original.astype(np.float32), 2).clip(0, 1) * 255).round().astype(np.uint8))
+
+
+def test_a_result_has_the_colour_profile_the_exif_and_the_resolution_of_its_image(workdir):
+    picture, exif = Image.fromarray(draw(20, 26, 0)), Image.Exif()
+    exif[0x112], exif[0x10F] = 6, 'A camera'
+    exif.get_ifd(0x8769)[0xA002] = 26
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile('sRGB')).tobytes()
+    picture.save('a.jpg', exif=exif, icc_profile=profile, dpi=(300, 300))
+    grey = profile[:16] + b'GRAY' + profile[20:]
+    picture.convert('L').save('b.png', icc_profile=grey)
+    picture.convert('CMYK').save('c.jpg', icc_profile=profile[:16] + b'CMYK' + profile[20:])
+    assert main(['restore', 'a.jpg', 'b.png', 'c.jpg', '-m', 'bicubic', '--scale', '2', '-o', 'out']) == 0
+    a, b, c = (Image.open(f'out/{name}.png') for name in 'abc')
+    assert a.info['icc_profile'] == profile and b.info['icc_profile'] == grey and 'icc_profile' not in c.info
+    assert a.size == (40, 52) and a.info['dpi'] == pytest.approx((300, 300), abs=0.1)
+    assert dict(a.getexif()).keys() == {0x10F, 0x8769} and 0xA002 not in a.getexif().get_ifd(0x8769)
+    assert read('out/a.png').shape == (52, 40, 3)
+
+
+def test_exif_that_cannot_be_read_is_left_out(workdir):
+    Image.fromarray(draw(20, 26, 0)).save('a.jpg', exif=b'Exif\0\0II*\0\xff\xff\0\0')
+    assert main(['restore', 'a.jpg', '-m', 'bicubic', '--scale', '2', '-o', 'out']) == 0
+    assert 'exif' not in Image.open('out/a.png').info
 
 
 def test_it_goes_on_where_it_was_and_replaces_on_demand_alone(photos, capsys, monkeypatch):

@@ -23,6 +23,7 @@ from .comparison.methods import NETWORKS, SHIPPED, finished, method_or_shipped
 from .comparison.names import as_file_name
 from .preparation.pieces import write_png
 from .restoration import record
+from .restoration.metadata import chunks_like
 
 # Whole, a megapixel takes 2 GB through DiffRWKVIR-tiny and 7 GB through the full network.
 LARGE, TILE_OF_LARGE = 1024 ** 2, 512
@@ -38,10 +39,10 @@ examples:
   basicsr restore holidays/ more/photo.jpg -m options/test_SwinIR_x4.yml -o enlarged --tile 256
   basicsr restore damaged/ --masks damaged_masks/ -m options/test_DiffRWKVIR_S2_inpaint_places256.yml
 
-Writes FOLDER/NAME.png for every image: grey stays grey, 16 bits stay 16 bits, an alpha channel is enlarged bicubically.
-What is there already is left as it is, so that the same command goes on where it was stopped; where it was made of other
-images, by another method or in another way, nothing is done without --force. An image that cannot be restored is told,
-and the others go on."""
+Writes FOLDER/NAME.png for every image: grey stays grey, 16 bits stay 16 bits, an alpha channel is enlarged bicubically,
+colour profile and EXIF are kept. What is there already is left as it is, so that the same command goes on where it was
+stopped; where it was made of other images, by another method or in another way, nothing is done without --force. An
+image that cannot be restored is told, and the others go on."""
 
 
 def argument_parser():
@@ -236,8 +237,9 @@ def main(arguments=None):
                     failures.append(f'{images[stem]}: too large for the memory of {device}; restore it alone, in '
                                     f'tiles, --tile {(args.tile or TILE_OF_LARGE) // 2}')
                 else:
-                    write_png(targets[stem], result, [record.chunk_of(
-                        record.record_of(picture.content, mask, settings))])
+                    made_from = record.record_of(picture.content, mask, settings)
+                    write_png(targets[stem], result, [*chunks_like(picture.content, picture.is_grey),
+                                                      record.chunk_of(made_from)])
         except KeyboardInterrupt:
             raise KeyboardInterrupt(f'interrupted; what is restored is in {args.output}, the same command goes '
                                     'on') from None

@@ -2,7 +2,7 @@
 import json
 
 import numpy as np
-from PIL import Image
+from PIL.PngImagePlugin import PngImageFile
 
 from diffrwkvir_arch.errors import InputError
 
@@ -35,9 +35,10 @@ def chunk_of(record):
 def read_record(path):
     """The record in a PNG, or None where there is none, as in files of other programs."""
     try:
-        with Image.open(path) as image:
+        # Not by Image.open, which refuses large ones.
+        with PngImageFile(path) as image:
             return dict(json.loads(image.info[KEYWORD]))
-    except (OSError, KeyError, TypeError, ValueError):
+    except (OSError, SyntaxError, KeyError, TypeError, ValueError):
         return None
 
 
