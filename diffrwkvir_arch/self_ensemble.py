@@ -18,11 +18,12 @@ def self_ensemble(restore, *images):
     Returns:
         Tensor: (B, C, h, w), float32.
     """
-    total = 0.
+    total = None
     for flipped, turns in SYMMETRIES:
-        total = total + bring_back(restore(*(x if x is None else turn(x, flipped, turns) for x in images)).float(),
-                                   flipped, turns)
-    return total / len(SYMMETRIES)
+        one = bring_back(restore(*(x if x is None else turn(x, flipped, turns) for x in images)).float(), flipped, turns)
+        # In place, for these are large; bring_back has made a copy.
+        total = one if total is None else total.add_(one)
+    return total.div_(len(SYMMETRIES))
 
 
 def turn(x, flipped, turns):

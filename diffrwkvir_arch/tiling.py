@@ -23,27 +23,37 @@ def restore_tiled(restore, lq, scale, tile, overlap):
     """Restores tiles of an image and blends them.
 
     Args:
-        restore (callable): (1, C, h, w) -> (1, 3, scale*h, scale*w), for any h, w <= tile.
-        lq (Tensor): (1, C, H, W); more than its three channels are handed on.
+        restore (callable): (1, C, h, w) -> (1, D, scale*h, scale*w), for any h, w <= tile.
+        lq (Tensor): (1, C, H, W).
         scale (int): Output side over LQ side.
         tile (int): Side of a tile, in LQ pixels.
         overlap (int): What neighbours share, in LQ pixels; 0 <= overlap < tile.
 
     Returns:
-        Tensor: (1, 3, scale*H, scale*W).
+        Tensor: (1, D, scale*H, scale*W) float32, the only one of that size that is made.
     """
     height, width = lq.shape[-2:]
-    total = lq.new_zeros(1, 3, scale * height, scale * width, dtype=torch.float32)
-    weights = torch.zeros_like(total[:, :1])
-    for top in offsets(height, tile, overlap):
-        for left in offsets(width, tile, overlap):
+    blended = None
+    for top, row_weights in shares(height, tile, overlap, scale, lq):
+        for left, column_weights in shares(width, tile, overlap, scale, lq):
             piece = restore(lq[..., top:top + tile, left:left + tile]).float()
+            if blended is None:
+                blended = piece.new_zeros(1, piece.shape[1], scale * height, scale * width)
             rows, columns = piece.shape[-2:]
-            weight = ramp(rows, scale * overlap, lq)[:, None] * ramp(columns, scale * overlap, lq)
             place = (..., slice(scale * top, scale * top + rows), slice(scale * left, scale * left + columns))
-            total[place] += weight * piece
-            weights[place] += weight
-    return total / weights
+            blended[place] += piece * row_weights[:, None] * column_weights
+    return blended
+
+
+def shares(side, tile, overlap, scale, like):
+    """(where it begins, weights of its pixels) for every tile along one side; those of a pixel sum to 1."""
+    weight = ramp(scale * min(tile, side), scale * overlap, like)
+    begins = offsets(side, tile, overlap)
+    places = [slice(scale * begin, scale * begin + len(weight)) for begin in begins]
+    total = weight.new_zeros(scale * side)
+    for place in places:
+        total[place] += weight
+    return [(begin, weight / total[place]) for begin, place in zip(begins, places)]
 
 
 def offsets(side, tile, overlap):

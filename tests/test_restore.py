@@ -1,5 +1,6 @@
 """`basicsr restore`: what comes out for which file, where it goes on, what is refused."""
 import os
+import tracemalloc
 from pathlib import Path
 
 import cv2
@@ -11,10 +12,13 @@ from basicsr.utils import img2tensor, tensor2img
 from compare_cases import DIFFUSING, EDSR, INPAINTING, SCALE, build, write_method
 from drawing import draw
 from PIL import Image, ImageCms
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from diffrwkvir_arch.archs.diffrwkvir_s2_arch import DiffRWKVIRS2
 from diffrwkvir_arch.bicubic import imresize
 from diffrwkvir_arch.cli import main
+from diffrwkvir_arch.errors import InputError
+from diffrwkvir_arch.tiling import restore_tiled
 from diffrwkvir_arch.tools import restore
 from diffrwkvir_arch.tools.comparison import methods
 
@@ -75,6 +79,7 @@ def test_a_result_has_the_colour_profile_the_exif_and_the_resolution_of_its_imag
     assert read('out/a.png').shape == (52, 40, 3)
 
 
+@pytest.mark.filterwarnings('error:Corrupt EXIF')
 def test_exif_that_cannot_be_read_is_left_out(workdir):
     Image.fromarray(draw(20, 26, 0)).save('a.jpg', exif=b'Exif\0\0II*\0\xff\xff\0\0')
     assert main(['restore', 'a.jpg', '-m', 'bicubic', '--scale', '2', '-o', 'out']) == 0
@@ -232,6 +237,47 @@ def test_scale_is_that_of_the_network(photos):
     assert SCALE == 2
     assert main(['restore', str(photos / 'grey.png'), '-m', 'named=one.yml:one.pth', '-o', 'out']) == 0
     assert read('out/grey.png').shape == (40, 52)
+
+
+class Whole(TorchDispatchMode):
+    """Keeps every tensor of at least so many numbers that is made meanwhile."""
+
+    def __init__(self, numbers):
+        super().__init__()
+        self.numbers, self.made = numbers, []
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        out = function(*args, **(kwargs or {}))
+        if isinstance(out, torch.Tensor) and out.numel() >= self.numbers:
+            self.made.append(out)
+        return out
+
+    def count(self):
+        return len({tensor.untyped_storage().data_ptr() for tensor in self.made})
+
+
+def test_of_a_tiled_result_one_copy_in_floats_is_made(workdir, monkeypatch):
+    monkeypatch.setattr(restore, 'ROWS', 16)
+    cv2.imwrite('a.png', draw(64, 80, 0))
+    picture = restore.Picture(Path('a.png'))
+    lq = picture.to_batch('cpu')
+    with torch.no_grad(), Whole(3 * 256 * 320) as whole:
+        result = restore_tiled(lambda piece: piece.repeat_interleave(4, -1).repeat_interleave(4, -2), lq, 4, 16, 4)
+        result = methods.finished(result, lq, None)
+        tracemalloc.start()
+        image = picture.like_this(result)
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+    assert whole.count() == 1 and peak < 2 * image.nbytes
+    assert np.array_equal(image, read('a.png').repeat(4, 0).repeat(4, 1))
+
+
+def test_what_is_not_finite_is_refused():
+    for value in (float('nan'), float('inf'), -float('inf')):
+        image = torch.zeros(1, 3, 4, 4)
+        image[0, 1, 2, 3] = value
+        with pytest.raises(InputError, match='nan or infinity'):
+            methods.finished(image, image, None)
 
 
 def test_self_ensemble_does_not_depend_on_how_the_camera_was_held(photos):

@@ -27,6 +27,8 @@ from .restoration.metadata import chunks_like
 
 # Whole, a megapixel takes 2 GB through DiffRWKVIR-tiny and 7 GB through the full network.
 LARGE, TILE_OF_LARGE = 1024 ** 2, 512
+# Of a result that are converted at once.
+ROWS = 256
 
 NOTES = f"""methods, as those of `basicsr compare`:
 {NETWORKS}
@@ -126,9 +128,13 @@ class Picture:
 
     def like_this(self, restored):
         """(1, 3, h, w) in [0, 1] -> what is written: BGR, or grey, with the alpha channel, in the file's depth."""
-        image = restored[0].float().clamp(0, 1).permute(1, 2, 0).cpu().numpy()
-        image = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY if self.is_grey else cv2.COLOR_RGB2BGR)
-        image = (image * self.white).round().astype(np.uint16 if self.white > 255 else np.uint8)
+        dtype, code = ((np.uint16 if self.white > 255 else np.uint8),
+                       cv2.COLOR_RGB2GRAY if self.is_grey else cv2.COLOR_RGB2BGR)
+        image = np.empty((*restored.shape[-2:], *(() if self.is_grey else (3, ))), dtype)
+        # Some rows at a time: as floats the image takes four times the memory.
+        for top in range(0, len(image), ROWS):
+            strip = restored[0, :, top:top + ROWS].float().clamp(0, 1).permute(1, 2, 0).cpu().numpy()
+            image[top:top + ROWS] = (cv2.cvtColor(strip, code) * self.white).round()
         if self.alpha is None:
             return image
         height, width = image.shape[:2]

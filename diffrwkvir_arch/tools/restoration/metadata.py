@@ -21,7 +21,7 @@ def chunks_like(content, is_grey):
         is_grey (bool): Whether the result is. A profile for other colours, such as CMYK's, is left out.
     """
     try:
-        with any_size(), Image.open(io.BytesIO(content)) as image:
+        with leniently(), Image.open(io.BytesIO(content)) as image:
             said = image.info
     except (OSError, ValueError, SyntaxError):    # not a format of Pillow's
         return []
@@ -39,11 +39,13 @@ def chunks_like(content, is_grey):
 
 
 @contextlib.contextmanager
-def any_size():
-    """Lets Pillow open large images, too: OpenCV has decoded them before."""
+def leniently():
+    """Lets Pillow open large images, too, and say nothing of odd EXIF: OpenCV has decoded them before."""
     highest, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.simplefilter('ignore')
+            yield
     finally:
         Image.MAX_IMAGE_PIXELS = highest
 
@@ -52,8 +54,7 @@ def upright(exif):
     """EXIF (bytes) for an image that was turned as it says and has other sides now; empty where it cannot be read."""
     try:
         found = Image.Exif()
-        with warnings.catch_warnings():
-            warnings.simplefilter('ignore')
+        with leniently():
             found.load(exif)
         details = found.get_ifd(DETAILS)
         for tags, gone in ((found, DONE), (details, SIDES)):
