@@ -61,6 +61,12 @@ def offsets(side, tile, overlap):
     return sorted({*range(0, side - tile, tile - overlap), max(side - tile, 0)})
 
 
+def tile_count(height, width, tile, overlap):
+    """How many tiles an image is cut into; 1 where it stays whole, as it does for tile None."""
+    whole = tile is None or max(height, width) <= tile
+    return 1 if whole else len(offsets(height, tile, overlap)) * len(offsets(width, tile, overlap))
+
+
 def ramp(length, fade, like):
     """(length,) weights in (0, 1]: rising over `fade` pixels at the beginning, falling at the end."""
     rising = torch.arange(1, length + 1, dtype=torch.float32, device=like.device)

@@ -21,6 +21,7 @@ from diffrwkvir_arch.errors import InputError
 from diffrwkvir_arch.tiling import restore_tiled
 from diffrwkvir_arch.tools import restore
 from diffrwkvir_arch.tools.comparison import methods
+from diffrwkvir_arch.tools.restoration.progress import Progress
 
 
 @pytest.fixture
@@ -237,6 +238,21 @@ def test_scale_is_that_of_the_network(photos):
     assert SCALE == 2
     assert main(['restore', str(photos / 'grey.png'), '-m', 'named=one.yml:one.pth', '-o', 'out']) == 0
     assert read('out/grey.png').shape == (40, 52)
+
+
+@pytest.mark.parametrize('more, steps', [((), 6), (('--self-ensemble', ), 48)])
+def test_the_bar_moves_with_every_tile(photos, monkeypatch, capsys, more, steps):
+    seen, update = [], Progress.update
+
+    def watched(self, share):
+        seen.append(self.n)
+        return update(self, share)
+
+    monkeypatch.setattr(Progress, 'update', watched)
+    command = ['restore', str(photos / 'colour.png'), 'my photos/grey.png', '-m', 'one.yml', '-o', 'out', *more]
+    assert main([*command, '--tile', '16']) == 0
+    assert np.allclose(seen, [*np.arange(steps + 1) / steps, *(1 + np.arange(steps + 1) / steps)])
+    assert f'colour.png: 26x20 to 52x40 in {steps} steps\n' in capsys.readouterr().err
 
 
 class Whole(TorchDispatchMode):

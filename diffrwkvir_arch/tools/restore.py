@@ -7,7 +7,6 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from diffrwkvir_arch.data.image_file import decode_image
 from diffrwkvir_arch.data.inpainting_dataset import FILL
@@ -15,7 +14,7 @@ from diffrwkvir_arch.data.mask_folder import MaskFolder
 from diffrwkvir_arch.data.pairing import list_images
 from diffrwkvir_arch.device import choose_device, out_of_memory
 from diffrwkvir_arch.errors import InputError
-from diffrwkvir_arch.self_ensemble import self_ensemble
+from diffrwkvir_arch.self_ensemble import SYMMETRIES, self_ensemble
 from diffrwkvir_arch.tiling import checked_overlap
 
 from .comparison.journal import key_of
@@ -24,6 +23,7 @@ from .comparison.names import as_file_name
 from .preparation.pieces import write_png
 from .restoration import record
 from .restoration.metadata import chunks_like
+from .restoration.progress import Progress
 
 # Whole, a megapixel takes 2 GB through DiffRWKVIR-tiny and 7 GB through the full network.
 LARGE, TILE_OF_LARGE = 1024 ** 2, 512
@@ -112,6 +112,7 @@ class Picture:
     """
 
     def __init__(self, path):
+        self.path = path
         try:
             self.content = content = path.read_bytes()
         except OSError as error:
@@ -141,12 +142,13 @@ class Picture:
         return np.dstack([image, cv2.resize(self.alpha, (width, height), interpolation=cv2.INTER_CUBIC)])
 
 
-def restore(picture, restorer, mask, args, device):
+def restore(picture, restorer, mask, args, device, progress):
     """A Picture, restored by a Network or Classical -> what is written.
 
     Args:
         mask (ndarray | None): (H, W) float32, 1 in the hole; other pixels stay as they are.
         args (Namespace): Of the command: tile, overlap, self_ensemble.
+        progress (Progress): Moves meanwhile.
     """
     lq = picture.to_batch(device)
     if mask is not None:
@@ -156,11 +158,38 @@ def restore(picture, restorer, mask, args, device):
         # What the hole of a damaged image holds is not to be seen.
         lq = lq.masked_fill(mask > 0.5, FILL)
 
+    tile = tile_for(lq, mask, args)
+    calls = restorer.calls(lq, tile, args.overlap) * (len(SYMMETRIES) if args.self_ensemble else 1)
+    after_call = progress.begin(picture.path, lq.shape[-2:], restorer.scale, calls)
+
     def once(lq, mask):
-        return restorer.restore(lq, mask=mask, tile=tile_for(lq, mask, args), overlap=args.overlap)
+        return restorer.restore(lq, mask=mask, tile=tile, overlap=args.overlap, after_call=after_call)
 
     restored = self_ensemble(once, lq, mask) if args.self_ensemble else once(lq, mask)
     return picture.like_this(finished(restored, lq, mask))
+
+
+def restore_file(path, target, read_mask, restorer, settings, args, device, progress):
+    """Restores an image file; -> None, or why it cannot be.
+
+    Args:
+        read_mask (callable): () -> mask, as restore takes it.
+        settings (dict): As record_of takes them.
+    """
+    try:
+        picture, mask = Picture(path), read_mask()
+        with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=args.amp == 'bf16'):
+            result = restore(picture, restorer, mask, args, device, progress)
+    except InputError as error:
+        return f'{path}: {error}' if str(path) not in str(error) else str(error)
+    except (RuntimeError, MemoryError) as error:
+        if not out_of_memory(error):
+            raise
+        return (f'{path}: too large for the memory of {device}; restore it alone, in tiles, --tile '
+                f'{(args.tile or TILE_OF_LARGE) // 2}')
+    made_from = record.record_of(picture.content, mask, settings)
+    write_png(target, result, [*chunks_like(picture.content, picture.is_grey), record.chunk_of(made_from)])
+    return None
 
 
 def masks_of(folder, images):
@@ -230,27 +259,16 @@ def main(arguments=None):
         restorer = loaded(method, scale, device, args)
         args.output.mkdir(parents=True, exist_ok=True)
         try:
-            for stem in tqdm(todo, desc='images', unit='image'):
-                try:
-                    picture, mask = Picture(images[stem]), mask_of(stem)
-                    with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=args.amp == 'bf16'):
-                        result = restore(picture, restorer, mask, args, device)
-                except InputError as error:
-                    failures.append(f'{images[stem]}: {error}' if str(images[stem]) not in str(error) else str(error))
-                except (RuntimeError, MemoryError) as error:
-                    if not out_of_memory(error):
-                        raise
-                    failures.append(f'{images[stem]}: too large for the memory of {device}; restore it alone, in '
-                                    f'tiles, --tile {(args.tile or TILE_OF_LARGE) // 2}')
-                else:
-                    made_from = record.record_of(picture.content, mask, settings)
-                    write_png(targets[stem], result, [*chunks_like(picture.content, picture.is_grey),
-                                                      record.chunk_of(made_from)])
+            with Progress(len(todo)) as progress:
+                for stem in todo:
+                    failures.append(restore_file(images[stem], targets[stem], lambda: mask_of(stem), restorer, settings,
+                                                 args, device, progress))
+                    progress.end()
         except KeyboardInterrupt:
             raise KeyboardInterrupt(f'interrupted; what is restored is in {args.output}, the same command goes '
                                     'on') from None
-    print(f'{args.output}: {len(todo) - len(failures)} images restored'
+    print(f'{args.output}: {failures.count(None)} images restored'
           + (f', {len(there)} were there already (--force restores them anew)' if there else ''))
-    for failure in failures:
+    for failure in filter(None, failures):
         print(f'failed: {failure}')
-    return int(bool(failures))
+    return int(any(failures))

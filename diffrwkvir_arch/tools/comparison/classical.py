@@ -74,9 +74,12 @@ class Classical:
             raise InputError(f'it is made for scale 1, --scale is {scale}')
         self.function, self.note, self.needs_mask, self.scale = rule.function, rule.note, rule.needs_mask, scale
 
-    def restore(self, lq, gt=None, mask=None, tile=None, overlap=0):
+    def restore(self, lq, gt=None, mask=None, tile=None, overlap=0, after_call=None):
         """As Network.restore; tiles are for networks."""
         return self.function(lq, mask, self.scale)
+
+    def calls(self, lq, tile, overlap):
+        return 1
 
     def count(self, lq):
         """Its cost as Network.count gives it: no parameters, and no network whose FLOPs could be counted."""

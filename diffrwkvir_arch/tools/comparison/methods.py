@@ -13,7 +13,7 @@ from diffrwkvir_arch.archs.tokens import pad_to_multiple
 from diffrwkvir_arch.device import out_of_memory
 from diffrwkvir_arch.errors import InputError, did_you_mean, first_line
 from diffrwkvir_arch.option_file import find_checkpoint
-from diffrwkvir_arch.tiling import restore_tiled
+from diffrwkvir_arch.tiling import restore_tiled, tile_count
 from diffrwkvir_arch.toolbox.checkpoints import read_checkpoint
 from diffrwkvir_arch.toolbox.network_options import described
 from diffrwkvir_arch.toolbox.options import SHIPPED_OPTIONS, load_option_file
@@ -64,7 +64,7 @@ class Network:
         self.needs_mask = getattr(net, 'needs_mask', 'mask' in required_arguments(net.forward))
         self.note = note
 
-    def restore(self, lq, gt=None, mask=None, tile=None, overlap=0):
+    def restore(self, lq, gt=None, mask=None, tile=None, overlap=0, after_call=None):
         """lq (1, 3, h, w) -> (1, 3, scale*h, scale*w).
 
         Args:
@@ -73,6 +73,7 @@ class Network:
             tile (int | None): Images with a larger side are restored in tiles; where the network has a prior, all of
                 them share the whole image's.
             overlap (int): Of tiles, in LQ pixels.
+            after_call (callable | None): Called without arguments after each of `calls` calls of the network.
 
         Raises:
             InputError: The network needs a GT that is not there, or has another scale.
@@ -84,12 +85,23 @@ class Network:
         gts = (gt, ) if self.reads_gt else ()
         joined = lq if mask is None else torch.cat([lq, mask], dim=1)
         function = on_images(self.call, *gts)
-        if tile is None or max(lq.shape[-2:]) <= tile:
-            return self.checked(function, joined)
+
+        def call(piece):
+            restored = self.checked(function, piece)
+            if after_call:
+                after_call()
+            return restored
+
+        if self.calls(lq, tile, overlap) == 1:
+            return call(joined)
         if hasattr(self.net, 'extract_prior') and hasattr(self.net, 'restore'):
             prior = on_images(self.net.extract_prior, *gts)(joined)
             function = on_images(self.net.restore, prior)
-        return restore_tiled(lambda piece: self.checked(function, piece), joined, self.scale, tile, overlap)
+        return restore_tiled(call, joined, self.scale, tile, overlap)
+
+    def calls(self, lq, tile, overlap):
+        """Of the network, one for each tile of an LQ."""
+        return tile_count(*lq.shape[-2:], tile, overlap)
 
     def checked(self, function, joined):
         """function(padded LQ and mask), cropped; refuses a result of another size."""
