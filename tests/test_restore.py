@@ -240,6 +240,24 @@ def test_scale_is_that_of_the_network(photos):
     assert read('out/grey.png').shape == (40, 52)
 
 
+def test_floats_become_16_bits(workdir):
+    picture = np.linspace(0, 1, 20 * 26 * 3, dtype=np.float32).reshape(20, 26, 3)
+    assert cv2.imwrite('a.tif', picture)
+    assert main(['restore', 'a.tif', '-m', 'bicubic', '--scale', '2', '-o', 'out']) == 0
+    colour = read('out/a.png')
+    assert colour.dtype == np.uint16 and np.abs(colour / 65535 - imresize(picture, 2).clip(0, 1)).max() < 1e-5
+    assert len(np.unique(colour)) > 256 * 4
+
+
+@pytest.mark.parametrize('value, said', [(4, '0 to 4'), (-1, '-1 to 0'), (float('nan'), 'nan to nan')])
+def test_floats_beyond_white_are_not_clipped_in_silence(workdir, capsys, value, said):
+    image = np.zeros((8, 9, 3), np.float32)
+    image[4, 5] = value
+    assert cv2.imwrite('a.tif', image)
+    assert main(['restore', 'a.tif', '-m', 'bicubic', '--scale', '2', '-o', 'out']) == 1
+    assert f'a.tif: its values are {said}; a float image needs 0 to 1' in capsys.readouterr().out
+
+
 @pytest.mark.parametrize('more, steps', [((), 6), (('--self-ensemble', ), 48)])
 def test_the_bar_moves_with_every_tile(photos, monkeypatch, capsys, more, steps):
     seen, update = [], Progress.update

@@ -41,10 +41,10 @@ examples:
   basicsr restore holidays/ more/photo.jpg -m options/test_SwinIR_x4.yml -o enlarged --tile 256
   basicsr restore damaged/ --masks damaged_masks/ -m options/test_DiffRWKVIR_S2_inpaint_places256.yml
 
-Writes FOLDER/NAME.png for every image: grey stays grey, 16 bits stay 16 bits, an alpha channel is enlarged bicubically,
-colour profile and EXIF are kept. What is there already is left as it is, so that the same command goes on where it was
-stopped; where it was made of other images, by another method or in another way, nothing is done without --force. An
-image that cannot be restored is told, and the others go on."""
+Writes FOLDER/NAME.png for every image: grey stays grey, 16 bits stay 16 bits and floats become 16, an alpha channel is
+enlarged bicubically, colour profile and EXIF are kept. What is there already is left as it is, so that the same command
+goes on where it was stopped; where it was made of other images, by another method or in another way, nothing is done
+without --force. An image that cannot be restored is told, and the others go on."""
 
 
 def argument_parser():
@@ -119,6 +119,11 @@ class Picture:
             raise InputError(f'{path}: {error.strerror}') from None
         self.colours = decode_image(content, str(path))    # (H, W, 3) RGB float32 in [0, 1]
         stored = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
+        if stored.dtype == np.float32:
+            low, high = self.colours.min(), self.colours.max()
+            if not (low >= 0 and high <= 1):    # nan included
+                raise InputError(f'{path}: its values are {low:.3g} to {high:.3g}; a float image needs 0 to 1')
+            stored = (stored.clip(0, 1) * 65535).round().astype(np.uint16)
         self.white = 65535 if stored.dtype == np.uint16 else 255
         self.is_grey = stored.ndim == 2
         self.alpha = stored[..., 3] if stored.ndim == 3 and stored.shape[2] == 4 else None
