@@ -215,8 +215,12 @@ def test_an_image_that_cannot_be_read_costs_only_itself(photos, capsys):
 
 @pytest.mark.parametrize('arguments, message', [
     (['nowhere.png', '-m', 'one.yml'], 'nowhere.png does not exist'),
-    (['my photos', 'my photos/grey.png', '-m', 'one.yml'], 'would both become grey.png'),
-    (['my photos', '-m', 'one.yml', '-o', 'my photos'], "-o: my photos holds my photos/clear.png itself"),
+    (['my photos', 'grey.png', '-m', 'one.yml'], 'grey.png would both become results/restored/grey.png.png; rename'),
+    (['my photos', '-m', 'one.yml', '-o', 'my photos'], '-o: my photos is the folder of the images'),
+    (['grey.png', '-m', 'one.yml', '-o', '.'], '-o: . holds grey.png itself'),
+    (['.', '--recursive', '-m', 'one.yml', '-o', 'out'], '-o: with --recursive the results must not lie in .'),
+    (['empty', '-m', 'one.yml'], 'empty holds no images'),
+    (['my photos', '--recursive', '-m', 'one.yml', '--masks', 'my photos'], '--recursive: masks lie in one folder'),
     (['my photos', '-m', 'nowhere.yml'], '-m: nowhere.yml'),
     (['my photos', '-m', 'one.pth:two.pth'], '-m one.pth:two.pth: only an option file takes a second path'),
     (['my photos', '-m', 'one.pth'], '--scale is missing'),
@@ -227,6 +231,8 @@ def test_an_image_that_cannot_be_read_costs_only_itself(photos, capsys):
     (['my photos', '-m', 'bicubic', '--scale', '2', '-o', 'one.yml'], '-o: one.yml is a file'),
 ])
 def test_what_cannot_work_is_told_in_one_line(photos, capsys, arguments, message):
+    os.mkdir('empty')
+    cv2.imwrite('grey.png', draw(4, 4, 0))
     before = sorted(Path('.').rglob('*'))
     assert main(['restore', *arguments]) == 2
     error = capsys.readouterr().err

@@ -2,6 +2,7 @@
 import argparse
 import contextlib
 import os
+import sys
 from pathlib import Path
 
 import cv2
@@ -10,8 +11,6 @@ import torch
 
 from diffrwkvir_arch.data.image_file import decode_image
 from diffrwkvir_arch.data.inpainting_dataset import FILL
-from diffrwkvir_arch.data.mask_folder import MaskFolder
-from diffrwkvir_arch.data.pairing import list_images
 from diffrwkvir_arch.device import choose_device, out_of_memory
 from diffrwkvir_arch.errors import InputError
 from diffrwkvir_arch.self_ensemble import SYMMETRIES, self_ensemble
@@ -19,10 +18,10 @@ from diffrwkvir_arch.tiling import checked_overlap
 
 from .comparison.journal import key_of
 from .comparison.methods import NETWORKS, SHIPPED, finished, method_or_shipped
-from .comparison.names import as_file_name
 from .preparation.pieces import write_png
 from .restoration import record
-from .restoration.metadata import chunks_like
+from .restoration.inputs import find_images, masks_of
+from .restoration.metadata import chunks_like, page_count
 from .restoration.progress import Progress
 
 # Whole, a megapixel takes 2 GB through DiffRWKVIR-tiny and 7 GB through the full network.
@@ -41,16 +40,19 @@ examples:
   basicsr restore holidays/ more/photo.jpg -m options/test_SwinIR_x4.yml -o enlarged --tile 256
   basicsr restore damaged/ --masks damaged_masks/ -m options/test_DiffRWKVIR_S2_inpaint_places256.yml
 
-Writes FOLDER/NAME.png for every image: grey stays grey, 16 bits stay 16 bits and floats become 16, an alpha channel is
-enlarged bicubically, colour profile and EXIF are kept. What is there already is left as it is, so that the same command
-goes on where it was stopped; where it was made of other images, by another method or in another way, nothing is done
-without --force. An image that cannot be restored is told, and the others go on."""
+Writes FOLDER/NAME.png for every image, NAME.jpg.png where another is called NAME too: grey stays grey, 16 bits stay 16
+bits and floats become 16, an alpha channel is enlarged bicubically, colour profile and EXIF are kept. What is there
+already is left as it is, so that the same command goes on where it was stopped; where it was made of other images, by
+another method or in another way, nothing is done without --force. An image that cannot be restored is told, and the
+others go on."""
 
 
 def argument_parser():
     parser = argparse.ArgumentParser(prog='basicsr restore', description=__doc__, epilog=NOTES,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('images', nargs='+', metavar='IMAGE', help='image files, and folders of them')
+    parser.add_argument('--recursive', action='store_true',
+                        help='subfolders too; their results lie in subfolders of the same names')
     parser.add_argument('-m', '--method', help='what restores them: below (default: what comes with the package)')
     parser.add_argument('-o', '--output', type=Path, default=Path('results/restored'), metavar='FOLDER',
                         help='default: %(default)s')
@@ -75,26 +77,10 @@ def check(args):
     if args.scale is not None and args.scale < 1:
         raise InputError(f'--scale must be at least 1, got {args.scale}')
     args.overlap = checked_overlap(TILE_OF_LARGE if args.tile is None else args.tile or None, args.overlap)
+    if args.recursive and args.masks:
+        raise InputError('--recursive: masks lie in one folder and go by file names; restore folder by folder')
     if args.output.exists() and not args.output.is_dir():
         raise InputError(f'-o: {args.output} is a file; give a folder')
-
-
-def find_images(texts):
-    """Stem -> path of every image that files and folders name.
-
-    Raises:
-        InputError: A path does not exist, a folder holds no images, or two images have one stem.
-    """
-    found = {}
-    for place in (Path(text).expanduser() for text in texts):
-        if not place.exists():
-            raise InputError(f'{place} does not exist')
-        paths = [place / name for name in list_images(str(place), 'images')] if place.is_dir() else [place]
-        for path in paths:
-            if path.stem in found:
-                raise InputError(f'{found[path.stem]} and {path} would both become {path.stem}.png; rename one')
-            found[path.stem] = path
-    return found
 
 
 def tile_for(lq, mask, args):
@@ -192,30 +178,25 @@ def restore_file(path, target, read_mask, restorer, settings, args, device, prog
             raise
         return (f'{path}: too large for the memory of {device}; restore it alone, in tiles, --tile '
                 f'{(args.tile or TILE_OF_LARGE) // 2}')
+    target.parent.mkdir(parents=True, exist_ok=True)
     made_from = record.record_of(picture.content, mask, settings)
+    pages = page_count(picture.content)
+    if pages > 1:
+        progress.write(f'{path}: the first of its {pages} pages is restored, the others are passed over', sys.stderr)
     write_png(target, result, [*chunks_like(picture.content, picture.is_grey), record.chunk_of(made_from)])
     return None
 
 
-def masks_of(folder, images):
-    """Stem of every image -> its mask (H, W) when called, or None where no folder is given."""
-    if folder is None:
-        return lambda stem: None
-    source = MaskFolder({'name': folder, 'dataroot_mask': folder})
-    paths = dict(zip(images, source.pair([path.name for path in images.values()], must_use_all=False)))
-    return lambda stem: source.read_mask(paths[stem])
-
-
 def there_already(images, targets, mask_of, settings, output):
-    """The stems of images whose results are there, made by these settings; InputError where one is there otherwise."""
+    """The names of images whose results are there, made by these settings; InputError where one is there otherwise."""
     found = {}
-    for stem, target in targets.items():
+    for name, target in targets.items():
         # An image or a mask that cannot be read is told later, beside those that are restored.
         with contextlib.suppress(OSError, InputError):
             if target.exists():
-                here = record.record_of(images[stem].read_bytes(), mask_of(stem), settings)
-                found[stem] = record.read_record(target), here
-    record.refuse_others({targets[stem]: records for stem, records in found.items()}, output)
+                here = record.record_of(images[name].read_bytes(), mask_of(name), settings)
+                found[name] = record.read_record(target), here
+    record.refuse_others({targets[name]: records for name, records in found.items()}, output)
     return list(found)
 
 
@@ -244,12 +225,13 @@ def main(arguments=None):
     """
     args = argument_parser().parse_args(arguments)
     check(args)
-    images = find_images(args.images)
+    images, passed_over = find_images(args.images, args.recursive, args.output)
     mask_of = masks_of(args.masks, images)
-    targets = {stem: args.output / f'{as_file_name(stem)}.png' for stem in images}
-    for stem, target in targets.items():
-        if target.exists() and os.path.samefile(target, images[stem]):
-            raise InputError(f'-o: {args.output} holds {images[stem]} itself, which would be replaced')
+    targets = {name: args.output / f'{name}.png' for name in images}
+    sources = {os.path.realpath(path): path for path in images.values()}
+    for place in map(os.path.realpath, targets.values()):
+        if place in sources:
+            raise InputError(f'-o: {args.output} holds {sources[place]} itself, which would be replaced')
     device = choose_device(args.device, '--device')
     if args.masks and not args.method:
         raise InputError('-m is missing: no weights that fill holes come with the package')
@@ -257,16 +239,18 @@ def main(arguments=None):
     scale = args.scale or method.scale()
     settings = {'method': key_of(method.identity()), 'scale': scale,
                 **{name: getattr(args, name) for name in ('tile', 'overlap', 'self_ensemble', 'amp')}}
+    if passed_over:
+        print(passed_over, flush=True)
     there = [] if args.force else there_already(images, targets, mask_of, settings, args.output)
-    todo = [stem for stem in images if stem not in there]
+    todo = [name for name in images if name not in there]
     failures = []
     if todo:
         restorer = loaded(method, scale, device, args)
         args.output.mkdir(parents=True, exist_ok=True)
         try:
             with Progress(len(todo)) as progress:
-                for stem in todo:
-                    failures.append(restore_file(images[stem], targets[stem], lambda: mask_of(stem), restorer, settings,
+                for name in todo:
+                    failures.append(restore_file(images[name], targets[name], lambda: mask_of(name), restorer, settings,
                                                  args, device, progress))
                     progress.end()
         except KeyboardInterrupt:

@@ -54,21 +54,26 @@ def find_sources(folders, recursive):
     return [found[stem] for stem in sorted(found)]
 
 
-def images_of(folder, recursive):
+def images_of(folder, recursive, extensions=EXTENSIONS):
     """The paths of a folder's images; hidden files and folders are left out."""
     if not folder.is_dir():
         raise InputError(f'{folder} is {"not a folder" if folder.exists() else "not there"}; give folders of GT images')
-    paths = []
+    return [Path(place, name) for place, _, names in visible(folder, recursive) for name in names
+            if name.lower().endswith(extensions)]
+
+
+def visible(folder, recursive):
+    """(path, names of subfolders, names of files) of a folder, and of those in it, sorted; without what is hidden."""
     visited = set()
     for place, subfolders, names in os.walk(folder, followlinks=True):
         if os.path.realpath(place) in visited:    # a link to a folder that holds it
             subfolders[:] = []
             continue
         visited.add(os.path.realpath(place))
-        subfolders[:] = sorted(name for name in subfolders if recursive and not name.startswith('.'))
-        paths += [Path(place, name) for name in sorted(names)
-                  if name.lower().endswith(EXTENSIONS) and not name.startswith('.')]
-    return paths
+        subfolders[:] = sorted(name for name in subfolders if not name.startswith('.'))
+        yield place, list(subfolders), sorted(name for name in names if not name.startswith('.'))
+        if not recursive:
+            return
 
 
 def digest_of(sources):

@@ -12,6 +12,9 @@ DONE, DETAILS, SIDES = (0x0112, 0x0100, 0x0101), 0x8769, (0xA002, 0xA003)
 # What a colour profile (https://www.color.org/ICC1v42_2006-05.pdf, 7.2) says of its colours, and where.
 COLOURS, RGB, GREY = slice(16, 20), b'RGB ', b'GRAY'
 
+# What Pillow raises of formats that it does not know.
+UNREADABLE = OSError, ValueError, SyntaxError, EOFError
+
 
 def chunks_like(content, is_grey):
     """Chunks of a PNG for a result of an image file.
@@ -23,7 +26,7 @@ def chunks_like(content, is_grey):
     try:
         with leniently(), Image.open(io.BytesIO(content)) as image:
             said = image.info
-    except (OSError, ValueError, SyntaxError):    # not a format of Pillow's
+    except UNREADABLE:
         return []
     chunks = []
     profile = said.get('icc_profile') or b''
@@ -36,6 +39,15 @@ def chunks_like(content, is_grey):
     if exif:
         chunks.append(png.exif(exif))
     return chunks
+
+
+def page_count(content):
+    """Of an image file; 1 for a photograph with what phones put behind it, such as its map of highlights."""
+    try:
+        with leniently(), Image.open(io.BytesIO(content)) as image:
+            return 1 if image.format in ('JPEG', 'MPO') else getattr(image, 'n_frames', 1)
+    except UNREADABLE:
+        return 1
 
 
 @contextlib.contextmanager

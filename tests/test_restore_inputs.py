@@ -1,0 +1,67 @@
+"""`basicsr restore`: which files it takes, what it passes over, and where the results go."""
+import os
+from pathlib import Path
+
+import cv2
+import pytest
+from drawing import draw
+from PIL import Image
+
+from diffrwkvir_arch.cli import main
+
+ENLARGE = ['-m', 'bicubic', '--scale', '2', '-o', 'out']
+
+
+def save(path):
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(draw(8, 9, 0)).save(path)
+
+
+def results():
+    return sorted(path.relative_to('out').as_posix() for path in Path('out').rglob('*') if path.is_file())
+
+
+def test_subfolders_are_kept_and_otherwise_told(workdir, capsys):
+    for name in ('a.png', 'sub/a.png', 'sub/deeper/b.png', '.hidden/c.png'):
+        save(f'photos/{name}')
+    Path('photos/notes.txt').touch()
+    Path('photos/sub/b.TXT').touch()
+    assert main(['restore', 'photos', *ENLARGE]) == 0
+    assert 'passed over: 1 .txt, 1 subfolders (--recursive takes them)\n' in capsys.readouterr().out
+    assert results() == ['a.png']
+    assert main(['restore', 'photos', '--recursive', *ENLARGE]) == 0
+    said = capsys.readouterr().out
+    assert 'passed over: 2 .txt\n' in said and '2 images restored, 1 were there already' in said
+    assert results() == ['a.png', 'sub/a.png', 'sub/deeper/b.png']
+
+
+def test_images_of_one_stem_keep_their_endings(workdir, capsys):
+    for name in ('a.png', 'a.jpg', 'b.png'):
+        save(f'photos/{name}')
+    assert main(['restore', 'photos', *ENLARGE]) == 0
+    assert results() == ['a.jpg.png', 'a.png.png', 'b.png']
+
+
+def test_a_file_that_is_named_twice_is_restored_once(workdir, capsys):
+    save('photos/a.png')
+    assert main(['restore', 'photos', 'photos/a.png', './photos', *ENLARGE]) == 0
+    assert '1 images restored' in capsys.readouterr().out and results() == ['a.png']
+
+
+@pytest.mark.parametrize('name, kind', [('a.gif', 'GIF'), ('a.JPE', 'JPEG'), ('a.jfif', 'JPEG')])
+def test_what_opencv_reads_is_taken_by_whatever_ending(workdir, name, kind):
+    if kind == 'GIF' and not cv2.haveImageWriter('.gif'):
+        pytest.skip('this OpenCV reads no GIF')
+    os.mkdir('photos')
+    Image.fromarray(draw(8, 9, 0)).save(f'photos/{name}', kind)
+    assert main(['restore', 'photos', *ENLARGE]) == 0
+    assert cv2.imread('out/a.png').shape == (16, 18, 3)
+
+
+def test_further_pages_are_told(workdir, capsys):
+    pages = [Image.fromarray(draw(8, 9, number)) for number in range(3)]
+    pages[0].save('a.tif', save_all=True, append_images=pages[1:])
+    pages[0].save('b.jpg', 'MPO', save_all=True, append_images=pages[1:])
+    assert main(['restore', 'a.tif', 'b.jpg', *ENLARGE]) == 0
+    said = capsys.readouterr().err
+    assert 'a.tif: the first of its 3 pages is restored' in said and 'b.jpg: the first' not in said
