@@ -152,6 +152,20 @@ def test_a_checkpoint_alone_is_recognised_by_its_shapes(shipped):
         assert torch.equal(found.restore(lq), net(lq))
 
 
+def test_safetensors_are_recognised_as_other_checkpoints_are(shipped):
+    save_file = pytest.importorskip('safetensors.torch').save_file
+    net = build(DIFFUSING, 5)
+    save_file({name: tensor.contiguous() for name, tensor in net.state_dict().items()}, 'mine.safetensors')
+    lq = torch.rand(1, 3, 8, 9)
+    for text in ('mine.safetensors', 'two.yml:mine.safetensors'):
+        found = methods.parse_method(text).load(SCALE, torch.device('cpu'))
+        with torch.no_grad():
+            assert torch.equal(found.restore(lq), net(lq))
+    (shipped / 'bad.safetensors').write_bytes(b'no tensors')
+    with pytest.raises(InputError, match='bad.safetensors is damaged or no safetensors file'):
+        methods.parse_method(str(shipped / 'bad.safetensors')).load(SCALE, torch.device('cpu'))
+
+
 def test_a_checkpoint_that_fits_two_networks_is_not_guessed(shipped):
     (shipped / 'test_longer.yml').write_text(
         yaml.safe_dump({'scale': SCALE, 'network_g': {**DIFFUSING, 'scan': '1d'}}), encoding='utf-8')

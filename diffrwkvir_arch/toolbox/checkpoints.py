@@ -11,7 +11,7 @@ from basicsr.models.base_model import BaseModel
 from basicsr.utils import get_root_logger
 from basicsr.utils.dist_util import master_only
 
-from diffrwkvir_arch.errors import InputError
+from diffrwkvir_arch.errors import InputError, first_line
 from diffrwkvir_arch.toolbox.network_options import describe, differences
 from diffrwkvir_arch.toolbox.patching import swap
 
@@ -86,7 +86,7 @@ def mend_saving():
 
 
 def read_checkpoint(path, described='checkpoint'):
-    """Reads what torch.save wrote, on the CPU, tensors and plain values only.
+    """Reads what torch.save or safetensors wrote, on the CPU, tensors and plain values only.
 
     Args:
         path (str): The file.
@@ -94,6 +94,8 @@ def read_checkpoint(path, described='checkpoint'):
     """
     if not os.path.isfile(path):
         raise InputError(f'{described}: {path} does not exist')
+    if str(path).endswith('.safetensors'):
+        return read_safetensors(path, described)
     try:
         return torch.load(path, map_location='cpu', weights_only=True)
     except pickle.UnpicklingError as error:
@@ -104,6 +106,18 @@ def read_checkpoint(path, described='checkpoint'):
     except Exception as error:
         reason = (str(error).splitlines() or ['unreadable'])[0]
         raise InputError(f'{described}: {path} is damaged or no PyTorch file ({reason})') from None
+
+
+def read_safetensors(path, described):
+    """As read_checkpoint: a plain state dict."""
+    try:
+        from safetensors.torch import load_file
+    except ImportError:
+        raise InputError(f'{described}: {path} needs safetensors: pip install safetensors') from None
+    try:
+        return load_file(path)
+    except Exception as error:
+        raise InputError(f'{described}: {path} is damaged or no safetensors file ({first_line(error)})') from None
 
 
 def find_weights(checkpoint, param_key):

@@ -23,7 +23,7 @@ from ..networks import by_checkpoint, by_option_file, load_weights, required_arg
 from .classical import CLASSICAL, Classical
 from .image_sets import digest
 from .names import OPTION_SUFFIXES, UNFIT, own_or_shipped, split_label, split_pair
-from .recognition import is_safetensors, recognise
+from .recognition import recognise
 
 # For the help of commands that take one method.
 NETWORKS = """\
@@ -184,7 +184,7 @@ class Method:
             if not os.path.isfile(path):
                 raise InputError(f'{path} is a folder' if os.path.isdir(path) else
                                  f'{path} does not exist{did_you_mean(self.checkpoint, CLASSICAL)}')
-            said = None if is_safetensors(path) else described(read_checkpoint(path))
+            said = described(read_checkpoint(path))
             if said or not self.beside:
                 return by_checkpoint(path, said) if said else None, path, 'params_ema'
         found = own_or_shipped(self.option_file, self.option)

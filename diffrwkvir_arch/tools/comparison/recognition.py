@@ -1,6 +1,5 @@
 """Which network a checkpoint belongs to: one of the shipped option files', else whatever spandrel recognises."""
 import contextlib
-from pathlib import Path
 
 import torch
 
@@ -11,10 +10,6 @@ from diffrwkvir_arch.toolbox.options import SHIPPED_OPTIONS
 from ..networks import by_option_file, weights_of
 
 PEERS_HINT = "pip install 'diffrwkvir[peers]'"
-
-
-def is_safetensors(path):
-    return Path(path).suffix == '.safetensors'
 
 
 def recognise(path, scale):
@@ -31,16 +26,15 @@ def recognise(path, scale):
     Raises:
         InputError: The file cannot be read, several shipped networks fit, or none.
     """
-    if not is_safetensors(path):
-        weights = weights_of(read_checkpoint(path), path, 'params_ema')
-        recipes = fitting_recipes(weights, scale)
-        if len(recipes) > 1:
-            raise InputError(f'{path} fits the networks of {", ".join(f"{name}.yml" for name in recipes)}, which '
-                             f'differ in settings that weights do not show; say which: OPTION_FILE:{path}')
-        for name, recipe in recipes.items():
-            net = recipe.build()
-            net.load_state_dict(weights)
-            return net, net, recipe.options.get('window_size'), recipe.scale, f'network of {name}.yml'
+    weights = weights_of(read_checkpoint(path), path, 'params_ema')
+    recipes = fitting_recipes(weights, scale)
+    if len(recipes) > 1:
+        raise InputError(f'{path} fits the networks of {", ".join(f"{name}.yml" for name in recipes)}, which '
+                         f'differ in settings that weights do not show; say which: OPTION_FILE:{path}')
+    for name, recipe in recipes.items():
+        net = recipe.build()
+        net.load_state_dict(weights)
+        return net, net, recipe.options.get('window_size'), recipe.scale, f'network of {name}.yml'
     return by_spandrel(path, scale)
 
 
