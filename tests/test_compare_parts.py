@@ -10,6 +10,7 @@ import yaml
 from compare_cases import DIFFUSING, EDSR, SCALE, build, write_method
 from diffrwkvir_arch.errors import InputError
 from diffrwkvir_arch.tiling import restore_tiled
+from diffrwkvir_arch.tools import compare
 from diffrwkvir_arch.tools.comparison import methods, plots, recognition, sheets
 from diffrwkvir_arch.tools.comparison.contest import Results, Settings, write_image
 from diffrwkvir_arch.tools.comparison.image_sets import digest, parse_sets
@@ -150,6 +151,30 @@ def test_a_checkpoint_alone_is_recognised_by_its_shapes(shipped):
     lq = torch.rand(1, 3, 8, 9)
     with torch.no_grad():
         assert torch.equal(found.restore(lq), net(lq))
+
+
+def test_the_scale_of_a_checkpoint_that_does_not_say_it_is_found(shipped):
+    pytest.importorskip('spandrel')
+    swinir = {'type': 'SwinIR', 'upscale': 4, 'img_size': 64, 'window_size': 8, 'img_range': 1., 'depths': [2, 2],
+              'embed_dim': 12, 'num_heads': [2, 2], 'mlp_ratio': 2, 'upsampler': 'pixelshuffledirect'}
+    for name, options, scale in (('official', swinir, 4), ('mine', DIFFUSING, SCALE)):
+        torch.save(build(options, 0).state_dict(), f'{name}.pth')
+        method = methods.parse_method(f'{name}.pth')
+        assert method.scale(recognition.scale_of) == compare.scale_said([method], []) == scale
+        assert method.scale(lambda path: 1) == 1
+    torch.save({'iter': 5, 'optimizers': []}, 'training.state')
+    torch.save(build({**EDSR, 'num_feat': 4}, 0).state_dict(), 'unknown.pth')
+    for name, what in (('training.state', 'holds no state dict'), ('unknown.pth', 'no shipped option file has its')):
+        method = methods.parse_method(name)
+        for find in (lambda: method.scale(recognition.scale_of), lambda: compare.scale_said([method], [])):
+            with pytest.raises(InputError, match=f'{name}:? {what}'):
+                find()
+
+
+def test_methods_that_do_not_enlarge_need_no_scale():
+    assert [methods.parse_method(name).scale() for name in ('telea', 'navier-stokes', 'lq')] == [1, 1, 1]
+    with pytest.raises(InputError, match='--scale is missing'):
+        methods.parse_method('bicubic').scale()
 
 
 def test_safetensors_are_recognised_as_other_checkpoints_are(shipped):

@@ -16,7 +16,7 @@ from diffrwkvir_arch.cli import main
 from diffrwkvir_arch.errors import InputError
 from diffrwkvir_arch.toolbox.checkpoints import read_checkpoint, write_whole
 from diffrwkvir_arch.toolbox.network_options import ENTRY, describe, described, differences
-from diffrwkvir_arch.tools.comparison import methods
+from diffrwkvir_arch.tools.comparison import methods, recognition
 from diffrwkvir_arch.tools.networks import from_checkpoint
 
 
@@ -53,14 +53,15 @@ def test_a_checkpoint_alone_restores_as_its_network_does(workdir, options):
         found.load(4, torch.device('cpu'))
 
 
-def test_restore_needs_neither_option_file_nor_scale(workdir, capsys):
+def test_restore_needs_neither_option_file_nor_scale(workdir, capsys, monkeypatch):
     save('mine.pth', DIFFUSING)
     cv2.imwrite('photo.png', draw(8, 9, 0))
     assert main(['restore', 'photo.png', '-m', 'mine.pth', '-o', 'out']) == 0
     assert cv2.imread('out/photo.png').shape == (16, 18, 3)
     torch.save({'params': build(EDSR, 0).state_dict()}, 'silent.pth')
+    monkeypatch.setattr(recognition, 'SHIPPED_OPTIONS', ())
     assert main(['restore', 'photo.png', '-m', 'silent.pth', '-o', 'out2']) == 2
-    assert 'neither option file nor checkpoint says it' in capsys.readouterr().err
+    assert 'silent.pth: no shipped option file has its network' in capsys.readouterr().err
 
 
 def test_the_weights_that_come_with_the_package_are_found_by_name(workdir):

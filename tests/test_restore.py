@@ -20,7 +20,7 @@ from diffrwkvir_arch.cli import main
 from diffrwkvir_arch.errors import InputError
 from diffrwkvir_arch.tiling import restore_tiled
 from diffrwkvir_arch.tools import restore
-from diffrwkvir_arch.tools.comparison import methods
+from diffrwkvir_arch.tools.comparison import methods, recognition
 from diffrwkvir_arch.tools.restoration.progress import Progress
 
 
@@ -206,6 +206,17 @@ def test_holes_are_filled_and_known_pixels_stay(photos, workdir):
         assert np.array_equal(before[mask == 0], after[mask == 0]) and not np.array_equal(before, after)
 
 
+def test_masks_mean_scale_1(photos, workdir, monkeypatch):
+    write_method(workdir, 'fill', INPAINTING, scale=1)
+    (workdir / 'shipped').mkdir()
+    os.rename('fill.yml', 'shipped/fill.yml')
+    monkeypatch.setattr(recognition, 'SHIPPED_OPTIONS', (workdir / 'shipped', ))
+    (workdir / 'masks').mkdir()
+    cv2.imwrite('masks/colour.png', np.eye(20, 26, dtype=np.uint8) * 255)
+    for method in ('fill.pth', 'telea'):
+        assert main(['restore', 'my photos/colour.png', '--masks', 'masks', '-m', method, '-o', method + '.out']) == 0
+
+
 def test_an_image_that_cannot_be_read_costs_only_itself(photos, capsys):
     (photos / 'broken.png').write_bytes(b'no image')
     assert main(['restore', str(photos), '-m', 'one.yml', '-o', 'out']) == 1
@@ -223,7 +234,7 @@ def test_an_image_that_cannot_be_read_costs_only_itself(photos, capsys):
     (['my photos', '--recursive', '-m', 'one.yml', '--masks', 'my photos'], '--recursive: masks lie in one folder'),
     (['my photos', '-m', 'nowhere.yml'], '-m: nowhere.yml'),
     (['my photos', '-m', 'one.pth:two.pth'], '-m one.pth:two.pth: only an option file takes a second path'),
-    (['my photos', '-m', 'one.pth'], '--scale is missing'),
+    (['my photos', '-m', 'bicubic'], '--scale is missing'),
     (['my photos', '-m', 'one.yml', '--scale', '3'], 'made for scale 2, --scale is 3'),
     (['my photos', '-m', 'one.yml', '--tile', '-1'], '--tile must be at least 1'),
     (['my photos', '-m', 'one.yml', '--tile', '0', '--overlap', '4'], '--overlap must be'),

@@ -16,6 +16,7 @@ from .comparison.journal import Journal
 from .comparison.methods import NETWORKS, SCALE_MISSING, parse_method
 from .comparison.names import OPTION_SUFFIXES, own_or_shipped, refuse_twice, split_label, split_pair
 from .comparison.plots import write_plots
+from .comparison.recognition import scale_of as scale_of_network
 from .comparison.report import failure_lines, write_tables
 from .comparison.scoring import applicable, choose_metrics, split_by_set, usable_metrics
 from .comparison.sheets import write_sheet
@@ -98,11 +99,15 @@ def scale_said(methods, sets):
     ways = [method.scale if method.option_file is None or method.beside else partial(scale_of, method.option_file)
             for method in methods if not method.classical]
     ways += [partial(scale_of, file) for file in files if file.lower().endswith(OPTION_SUFFIXES)]
+    # Slow, and seldom needed.
+    ways += [partial(method.scale, scale_of_network) for method in methods
+             if not method.classical and method.option_file is None]
     for way in ways:
         try:
             scale = way()
         except InputError as error:
-            unusable = unusable or error
+            if str(unusable or SCALE_MISSING) == SCALE_MISSING:
+                unusable = error
         else:
             if isinstance(scale, int):
                 return scale

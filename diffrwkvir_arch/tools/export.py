@@ -13,6 +13,7 @@ from diffrwkvir_arch.archs.diffir_restorer import PRIOR_DIM
 from diffrwkvir_arch.errors import InputError, first_line
 
 from .comparison.methods import NETWORKS, SHIPPED, method_or_shipped, on_images
+from .comparison.recognition import scale_of
 
 # Of values in [0, 1]; a step of 8 bits is 4e-3.
 TOLERANCE = 1e-3
@@ -152,7 +153,7 @@ def main(arguments=None):
     args.method = args.method or method.option_file    # for messages
     if method.classical:
         raise InputError(f'-m {args.method}: there is no network to export')
-    network = method.load(args.scale or method.scale(), 'cpu')
+    network = method.load(args.scale or method.scale(find=scale_of), 'cpu')
     if network.reads_gt:
         raise InputError(f'-m {args.method}: it reads its prior from the GT, which nobody has who restores; export the '
                          'second stage')

@@ -18,6 +18,7 @@ from diffrwkvir_arch.tiling import checked_overlap
 
 from .comparison.journal import key_of
 from .comparison.methods import NETWORKS, SHIPPED, finished, method_or_shipped
+from .comparison.recognition import scale_of
 from .preparation.pieces import write_png
 from .restoration import record
 from .restoration.inputs import find_images, masks_of
@@ -236,7 +237,8 @@ def main(arguments=None):
     if args.masks and not args.method:
         raise InputError('-m is missing: no weights that fill holes come with the package')
     method = method_or_shipped(args.method, args.scale)
-    scale = args.scale or method.scale()
+    # Holes are filled at scale 1.
+    scale = args.scale or method.scale(find=(lambda path: 1) if args.masks else scale_of)
     settings = {'method': key_of(method.identity()), 'scale': scale,
                 **{name: getattr(args, name) for name in ('tile', 'overlap', 'self_ensemble', 'amp')}}
     if passed_over:

@@ -199,16 +199,26 @@ class Method:
         key = 'params_ema' if makes_weights and self.checkpoint else options.get('param_key_g', 'params')
         return recipe, find_checkpoint(path), key
 
-    def scale(self):
-        """What its option file or its checkpoint says.
+    def scale(self, find=None):
+        """What its option file or its checkpoint says; of methods that do not enlarge, 1.
+
+        Args:
+            find (callable | None): Path of a checkpoint that does not say it -> scale, such as scale_of.
 
         Raises:
-            InputError: Neither does, or they cannot be used.
+            InputError: Neither says it, or they cannot be used.
         """
-        recipe = None if self.classical else self.resolve()[0]
-        if recipe is None:
-            raise InputError(SCALE_MISSING)
-        return recipe.scale
+        if self.classical:
+            recipe, path = None, None
+            if not CLASSICAL[self.classical].enlarges:
+                return 1
+        else:
+            recipe, path, _ = self.resolve()
+        if recipe:
+            return recipe.scale
+        if path and find:
+            return find(path)
+        raise InputError(SCALE_MISSING)
 
     def load(self, scale, device):
         """Builds it.

@@ -38,16 +38,39 @@ def recognise(path, scale):
     return by_spandrel(path, scale)
 
 
-def fitting_recipes(weights, scale):
-    """Name of a shipped option file -> its network's recipe, for those whose names and shapes are the weights'."""
-    found = {}
+def scale_of(path):
+    """The scale of the network of a checkpoint that came without an option file and does not say it.
+
+    Raises:
+        InputError: As `recognise`.
+    """
+    weights = weights_of(read_checkpoint(path), path, 'params_ema')
+    try:
+        return by_spandrel(path)[3]    # in a second; building all shipped networks takes many
+    except InputError as error:
+        unknown = error
+    scales = sorted({recipe.scale for recipe in fitting_recipes(weights).values()})
+    if not scales:
+        raise unknown
+    if len(scales) > 1:
+        raise InputError(f'--scale is missing: {path} fits networks of scale {" and ".join(map(str, scales))}')
+    return scales[0]
+
+
+def fitting_recipes(weights, scale=None):
+    """Name of a shipped option file -> its network's recipe, for those whose names and shapes are the weights'.
+
+    Args:
+        scale (int | None): None for all.
+    """
+    found, known = {}, []
     for file in sorted(file for folder in SHIPPED_OPTIONS if folder.is_dir() for file in folder.glob('*.yml')):
         recipe = by_option_file(str(file))
-        if recipe.scale != scale:
-            continue
-        known = [(other.arch, other.options) for other in found.values()]
-        if (recipe.arch, recipe.options) not in known and fits(recipe, weights):
-            found[recipe.label] = recipe
+        network = recipe.arch, recipe.options
+        if scale in (None, recipe.scale) and network not in known:
+            known.append(network)
+            if fits(recipe, weights):
+                found[recipe.label] = recipe
     return found
 
 
@@ -60,9 +83,9 @@ def fits(recipe, weights):
     return False
 
 
-def by_spandrel(path, scale):
-    """As `recognise`, for the official checkpoints that spandrel knows."""
-    unknown = f'{path}: no shipped option file of scale {scale} has its network'
+def by_spandrel(path, scale=None):
+    """As `recognise`, for the official checkpoints that spandrel knows; `scale` is what was looked for before."""
+    unknown = f'{path}: no shipped option file{f" of scale {scale}" if scale else ""} has its network'
     try:
         import spandrel
     except ImportError:
