@@ -14,8 +14,8 @@ from .comparison.contest import Settings, contest
 from .comparison.image_sets import parse_sets
 from .comparison.journal import Journal
 from .comparison.methods import NETWORKS, SCALE_MISSING, parse_method
-from .comparison.names import OPTION_SUFFIXES, own_or_shipped, refuse_twice, split_label, split_pair
-from .comparison.plots import write_plots
+from .comparison.names import OPTION_SUFFIXES, own_or_shipped, refuse_names, split_label, split_pair
+from .comparison.plots import pictures_beside, write_plots
 from .comparison.recognition import scale_of as scale_of_network
 from .comparison.report import failure_lines, write_tables
 from .comparison.scoring import applicable, choose_metrics, split_by_set, usable_metrics
@@ -146,9 +146,10 @@ def main(arguments=None):
     methods = [parse_method(text) for text in args.methods]
     scale = 1 if args.masks else args.scale or scale_said(methods, args.sets)
     labels = [method.label for method in methods]
-    refuse_twice(labels, '--methods')
+    refuse_names(labels, '--methods')
     sets = [image_set for text in args.sets for image_set in parse_sets(text, scale, args.masks)]
-    refuse_twice([image_set.name for image_set in sets], '--sets')
+    names = [image_set.name for image_set in sets]
+    refuse_names(names, '--sets', pictures_beside(names))
     device = choose_device(args.device, '--device')
     has_masks = any(image_set.has_masks for image_set in sets)
     metrics, unusable = usable_metrics(applicable(choose_metrics(args.metrics, scale), has_masks))

@@ -44,11 +44,18 @@ def as_file_name(text):
     return UNFIT.sub('_', text)
 
 
-def refuse_twice(labels, option):
-    """Raises InputError where two methods, or two sets, have one name."""
-    for label in labels:
-        if labels.count(label) > 1:
-            raise InputError(f"{option}: two are called '{label}'; name one of them: NAME=...")
+def refuse_names(names, option, pictures=()):
+    """Raises InputError where two methods, or two sets, have one name, or one that is no file's or a picture's.
+
+    Args:
+        pictures (iterable of str): Names of what is written beside the sets' own pictures.
+    """
+    for name in names:
+        if names.count(name) > 1:
+            raise InputError(f"{option}: two are called '{name}'; name one of them: NAME=...")
+        if name in ('', '.', '..') or name in pictures:
+            reason = f'{name}.png is another picture' if name in pictures else "it cannot be a file's"
+            raise InputError(f"{option}: one is called '{name}', and {reason}; give it another name")
 
 
 @functools.cache

@@ -10,6 +10,11 @@ SMALLEST, LARGEST = 30, 900  # marker areas, in square points
 COLUMNS = 3
 
 
+def pictures_beside(names):
+    """What write_plots writes, without .png, beside the sheets of the sets of these names."""
+    return ['scatter', *(f'bars_{name}' for name in names)]
+
+
 def write_plots(results, methods, sets, settings):
     """Writes scatter.png and bars_SET.png.
 
