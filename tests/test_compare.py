@@ -277,6 +277,17 @@ def test_lqs_are_found_by_their_names_and_made_where_there_are_none(world, photo
     assert parse_sets('alone', SCALE)[0].sample(0).gt.shape == (36, 50, 3)
 
 
+def test_an_image_too_small_to_be_shrunk_costs_its_set_alone(world, capsys):
+    (world / 'tiny').mkdir()
+    cv2.imwrite('tiny/dot.png', np.zeros((5, 1, 3), np.uint8))
+    assert run('--methods', 'bicubic', 'one.yml', '--sets', 'tiny', 'alone') == 1
+    output = capsys.readouterr().out
+    assert output.count('dot.png (1x5) is too small to be shrunk by 2\n') >= 2
+    assert [(row['method'], row['set']) for row in rows_of('out/results.csv')] == [('bicubic', 'alone'), ('one', 'alone')]
+    with pytest.raises(InputError, match='too small'):
+        run('--methods', 'bicubic', '--scale', 2, '--sets', 'tiny')
+
+
 def test_images_that_differ_in_their_extension_alone_keep_two_names(world):
     cv2.imwrite('alone/man.bmp', np.zeros((16, 16, 3), np.uint8))
     assert parse_sets('alone', SCALE)[0].names == ['man.bmp', 'man.png']

@@ -119,9 +119,17 @@ def scale_of(option_file):
 
 
 def first_lq_size(sets, tile):
-    """(h, w) of the first LQ, or of a tile of it."""
-    height, width = sets[0].sample(0).make_lq().shape[-2:]
-    return (min(height, tile), min(width, tile)) if tile else (height, width)
+    """(h, w) of the first LQ, or of a tile of it; images too small for one are the failure of their set, later."""
+    unusable = None
+    for image_set, index in ((image_set, index) for image_set in sets for index in range(len(image_set))):
+        sample = image_set.sample(index)
+        try:
+            height, width = sample.make_lq().shape[-2:]
+        except InputError as error:
+            unusable = unusable or error
+        else:
+            return (min(height, tile), min(width, tile)) if tile else (height, width)
+    raise unusable
 
 
 def remove_undrawn(results, drawn, settings):

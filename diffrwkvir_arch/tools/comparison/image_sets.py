@@ -101,7 +101,8 @@ class Shrinking:
         self.made = {}
 
     def __call__(self, name, gt, path):
-        height, width = (side // self.scale * self.scale for side in gt.shape[:2])
+        whole = gt.shape
+        height, width = (side // self.scale * self.scale for side in whole[:2])
         gt = np.ascontiguousarray(gt[:height, :width])
 
         def make_lq():
@@ -109,7 +110,7 @@ class Shrinking:
                 try:
                     self.made[path] = imresize_once_rounded(gt, 1 / self.scale)
                 except ValueError:
-                    raise InputError(f'--sets: {path} ({width}x{height}) is too small to be shrunk by '
+                    raise InputError(f'--sets: {path} ({whole[1]}x{whole[0]}) is too small to be shrunk by '
                                      f'{self.scale}') from None
             return img2tensor(self.made[path]) / 255
 
