@@ -13,4 +13,5 @@ def join_basicsr():
 
 # torch and BasicSR take seconds to import; `basicsr -h` should answer at once.
 if not cli.asks_for_help(sys.argv or [''], sys.orig_argv):
-    join_basicsr()
+    with cli.interrupts_told():
+        join_basicsr()

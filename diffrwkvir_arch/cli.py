@@ -16,6 +16,8 @@ from diffrwkvir_arch.toolbox.arguments import drop_local_rank, option_arguments
 # Of a disk, and of a user's share of it.
 FULL = errno.ENOSPC, errno.EDQUOT
 FORBIDDEN = errno.EACCES, errno.EPERM, errno.EROFS
+# Of a path that leads nowhere, such as a folder in /proc or within a file.
+NOWHERE = errno.ENOENT, errno.ENOTDIR
 
 USAGE_ERROR = 2
 INTERRUPTED = 130
@@ -114,20 +116,42 @@ def run_pipeline(pipeline, verb, arguments):
         torch.distributed.destroy_process_group()
 
 
-def asks_for_help(argv, orig_argv):
-    """Whether this process is the command, and was started only to be told about it.
+def is_command(argv, orig_argv):
+    """Whether this process is the command.
 
     Args:
         argv (list[str]): sys.argv; while Python imports the package of `-m PACKAGE`, it begins with '-m'.
         orig_argv (list[str]): sys.orig_argv, which still names that package.
     """
     if argv[0] == '-m':
-        is_command = ('-m', 'diffrwkvir_arch') in zip(orig_argv, orig_argv[1:])
-    else:
-        is_command = os.path.basename(argv[0]) in ('basicsr', 'basicsr.exe')
+        return ('-m', 'diffrwkvir_arch') in zip(orig_argv, orig_argv[1:])
+    return os.path.basename(argv[0]) in ('basicsr', 'basicsr.exe')
+
+
+def asks_for_help(argv, orig_argv):
+    """Whether this process is the command, and was started only to be told about it; arguments as is_command's."""
     rest = drop_local_rank(argv[1:])
-    return is_command and (not rest or rest[0] in ('-h', '--help', '--version')
-                           or rest[0] in ('train', 'test') and not {'-h', '--help'}.isdisjoint(rest))
+    return is_command(argv, orig_argv) and (
+        not rest or rest[0] in ('-h', '--help', '--version')
+        or rest[0] in ('train', 'test') and not {'-h', '--help'}.isdisjoint(rest))
+
+
+@contextlib.contextmanager
+def interrupts_told():
+    """As `main` does, for the command's imports, which come before it and take seconds."""
+    try:
+        yield
+    except KeyboardInterrupt as interrupt:
+        if not is_command(sys.argv, sys.orig_argv):
+            raise
+        sys.exit(tell_interrupt(interrupt))
+
+
+def tell_interrupt(interrupt):
+    """Prints one line; returns the exit code."""
+    if is_first_rank():
+        print(f'basicsr: {str(interrupt) or "interrupted"}', file=sys.stderr, flush=True)
+    return INTERRUPTED
 
 
 def describe():
@@ -179,13 +203,11 @@ def main(argv=None):
     except OSError as error:
         if error.errno in FULL:
             return complain(error, f'no space left on device for {error.filename or "the output"}', arguments)
-        if error.errno in FORBIDDEN and error.filename:
+        if error.errno in (*FORBIDDEN, *NOWHERE) and error.filename:
             return complain(error, f'{error.filename}: {error.strerror}', arguments)
         raise
     except KeyboardInterrupt as interrupt:
-        if is_first_rank():
-            print(f'basicsr: {str(interrupt) or "interrupted"}', file=sys.stderr, flush=True)
-        return INTERRUPTED
+        return tell_interrupt(interrupt)
 
 
 def last_line(error):

@@ -249,6 +249,9 @@ def test_other_operating_system_errors_are_one_line_where_they_say_it_all(monkey
         assert f'results: {text}' in error_line((main(['test']), capfd.readouterr().err))
     fail_with(monkeypatch, OSError(errno.EDQUOT, 'Disk quota exceeded', 'x.log'))
     assert 'no space left on device for x.log' in error_line((main(['test']), capfd.readouterr().err))
+    for number, text in ((errno.ENOENT, 'No such file or directory'), (errno.ENOTDIR, 'Not a directory')):
+        fail_with(monkeypatch, OSError(number, text, '/proc/x'))
+        assert f'/proc/x: {text}' in error_line((main(['test']), capfd.readouterr().err))
     # What nobody foresaw keeps its traceback.
     fail_with(monkeypatch, RuntimeError('shape'))
     with pytest.raises(RuntimeError):
@@ -300,6 +303,21 @@ def test_help_and_versions_come_from_anywhere(arguments, tmp_path):
 def test_only_the_command_itself_is_asked_for_help(argv, answer):
     assert asks_for_help(argv, ['python', '-u', '-m', 'diffrwkvir_arch', *argv[1:]]) is answer
     assert asks_for_help(argv, ['python', '-m', 'other', *argv[1:]]) is (answer and argv[0] != '-m')
+
+
+@pytest.mark.parametrize('name, code, last', [('basicsr', 130, 'basicsr: interrupted'),
+                                              ('my_script.py', -2, 'KeyboardInterrupt')])
+def test_an_interrupt_of_the_imports_is_told_in_one_line_by_the_command(name, code, last):
+    program = (f'import sys; sys.argv = [{name!r}, "train"]\n'
+               'class Interrupting:\n'
+               '    def find_spec(self, name, *_):\n'
+               '        if name == "basicsr":\n'
+               '            raise KeyboardInterrupt\n'
+               'sys.meta_path.insert(0, Interrupting())\n'
+               'import diffrwkvir_arch')
+    done = subprocess.run([sys.executable, '-c', program], capture_output=True, text=True)
+    lines = done.stderr.strip().splitlines()
+    assert done.returncode == code and lines[-1] == last and (len(lines) == 1) is (name == 'basicsr')
 
 
 def test_each_verbs_help_has_an_example(capsys):
