@@ -6,6 +6,7 @@ import contextlib
 import errno
 import importlib
 import os
+import signal
 import sys
 import time
 from importlib import metadata
@@ -139,12 +140,20 @@ def asks_for_help(argv, orig_argv):
 @contextlib.contextmanager
 def interrupts_told():
     """As `main` does, for the command's imports, which come before it and take seconds."""
+    if not is_command(sys.argv or [''], sys.orig_argv) or (
+            signal.getsignal(signal.SIGINT) is not signal.default_int_handler):
+        yield
+        return
+
+    def leave(number, frame):
+        # At once: PyTorch goes on without NumPy where an exception comes while that is imported.
+        os._exit(tell_interrupt(KeyboardInterrupt()))
+
+    signal.signal(signal.SIGINT, leave)
     try:
         yield
-    except KeyboardInterrupt as interrupt:
-        if not is_command(sys.argv, sys.orig_argv):
-            raise
-        sys.exit(tell_interrupt(interrupt))
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def tell_interrupt(interrupt):
