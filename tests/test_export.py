@@ -80,6 +80,12 @@ def test_without_onnx_the_message_says_what_to_install(workdir, monkeypatch, cap
     assert "needs onnxscript: pip install 'diffrwkvir[onnx]'" in capsys.readouterr().err.replace('onnx, ', '')
 
 
+def test_endings_may_be_capital(workdir):
+    write_method(workdir, 'one', EDSR)
+    assert main(['export', '-m', 'one.yml', '-o', 'NET.PT2', '--size', '8', '8']) == 0
+    assert [path.name for path in Path().glob('*.PT2')] == ['NET.PT2']
+
+
 def test_what_differs_from_the_network_is_not_kept(workdir, monkeypatch, capsys):
     write_method(workdir, 'one', EDSR)
     Path('net.pt2').write_text('an earlier one')

@@ -103,7 +103,8 @@ FORMATS = {'.onnx': (trace_onnx, save_onnx, run_onnx), '.pt2': (trace_program, t
 
 def check(args):
     """Refuses what cannot be written, before the network is read."""
-    if args.output.suffix not in FORMATS:
+    suffix = args.output.suffix.lower()
+    if suffix not in FORMATS:
         raise InputError(f'-o {args.output}: must end in {" or ".join(FORMATS)}')
     if args.output.is_dir() or not args.output.parent.is_dir():
         raise InputError(f'-o {args.output}: {"is a folder" if args.output.is_dir() else "its folder does not exist"}')
@@ -111,7 +112,7 @@ def check(args):
         raise InputError(f'--size must be at least 1 1, got {" ".join(map(str, args.size))}')
     if not hasattr(torch.compiler, 'is_exporting'):
         raise InputError(f'export needs PyTorch 2.7 or newer, this is {torch.__version__}')
-    if args.output.suffix == '.onnx':
+    if suffix == '.onnx':
         missing = [name for name in PACKAGES if not can_import(name)]
         if missing:
             raise InputError(f"-o {args.output} needs {', '.join(missing)}: pip install 'diffrwkvir[onnx]'")
@@ -162,8 +163,8 @@ def main(arguments=None):
     inputs = (torch.rand(1, 3, *args.size, generator=generator), )
     if network.needs_mask:
         inputs += ((torch.rand(1, 1, *args.size, generator=generator) > 0.5).float(), )
-    trace, save, run = FORMATS[args.output.suffix]
-    unfinished = args.output.with_name(f'.{args.output.stem}.unfinished{args.output.suffix}')
+    trace, save, run = FORMATS[args.output.suffix.lower()]
+    unfinished = args.output.with_name(f'.{args.output.stem}.unfinished{args.output.suffix.lower()}')
     try:
         with torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter('ignore')
