@@ -327,6 +327,14 @@ def test_each_verbs_help_has_an_example(capsys):
         assert stop.value.code == 0 and f'basicsr {verb} -opt ' in capsys.readouterr().out
 
 
+@pytest.mark.parametrize('verb', cli.VERBS)
+def test_help_fits_a_terminal(verb, capsys, monkeypatch):
+    monkeypatch.setenv('COLUMNS', '100')
+    with pytest.raises(SystemExit):
+        main([verb, '-h'])
+    assert max(map(len, capsys.readouterr().out.splitlines())) <= 120
+
+
 def test_a_closed_pipe_is_no_traceback():
     read, write = os.pipe()
     os.close(read)

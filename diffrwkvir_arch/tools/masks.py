@@ -1,11 +1,12 @@
 """`basicsr masks`: freezes a set of masks for a folder of images, so that everybody who compares fills the same holes.
 
 Writes masks/STEM.png for each image (white is the hole), manifest.csv with preset, seed and area of each, and
-preview.png. After an interrupt the same command begins anew. An option file reads masks/ as dataroot_mask. The same preset and seed as its `mask` would draw the same,
-as long as numpy's generators do.
+preview.png. After an interrupt the same command begins anew. An option file reads masks/ as dataroot_mask. The same
+preset and seed as its `mask` would draw the same, as long as numpy's generators do.
 """
 import argparse
 import shutil
+import textwrap
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +24,7 @@ from .scores import write_csv
 PREVIEWS, COLUMNS, PANEL = 24, 6, 160
 UNFINISHED = '.unfinished'
 
-NOTES = f"""presets: {', '.join(PRESETS)}
+NOTES = f"""{textwrap.fill(f'presets: {", ".join(PRESETS)}', 100)}
 
 examples:
   basicsr masks datasets/CelebA-HQ/val_256 --preset lama_thick_256 -o datasets/CelebA-HQ/val_256_thick
