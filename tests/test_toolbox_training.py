@@ -3,6 +3,7 @@ import os
 import signal
 import subprocess
 import sys
+import warnings
 
 import cv2
 import numpy as np
@@ -18,7 +19,7 @@ from basicsr.utils.logger import MessageLogger
 
 from diffrwkvir_arch.cli import main
 from diffrwkvir_arch.errors import InputError
-from diffrwkvir_arch.toolbox import stopping
+from diffrwkvir_arch.toolbox import logs, stopping
 from diffrwkvir_arch.toolbox.stopping import StopRequest, TrainingStopped, stop_request
 
 
@@ -32,6 +33,15 @@ def opt(options, tmp_path):
 
 
 # ----- optimizers and EMA -----
+
+
+def test_a_warning_of_swinir_that_nobody_can_heed_is_not_shown():
+    with warnings.catch_warnings(record=True) as shown:
+        warnings.simplefilter('always')
+        logs.mend_meshgrid_warning()
+        warnings.warn('torch.meshgrid: in an upcoming release, it will be required to pass the indexing argument.')
+        warnings.warn('another')
+    assert [str(warning.message) for warning in shown] == ['another']
 
 
 @pytest.mark.parametrize('name', ['Adam', 'AdamW', 'SGD', 'NAdam', 'RMSprop'])

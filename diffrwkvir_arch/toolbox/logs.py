@@ -1,6 +1,7 @@
 """What BasicSR prints while it works."""
 import logging
 import os
+import warnings
 
 from basicsr.utils import logger as basicsr_logger
 from basicsr.utils.dist_util import get_dist_info
@@ -30,6 +31,14 @@ def close_logs():
 def mend():
     """Applies the mends of this file."""
     mend_last_eta()
+    mend_meshgrid_warning()
+
+
+def mend_meshgrid_warning():
+    """Fault: archs/swinir_arch.py:125 calls torch.meshgrid as PyTorch may one day refuse, which warns into every bar.
+    Mend: the warning is not shown.
+    """
+    warnings.filterwarnings('ignore', r'torch\.meshgrid', UserWarning)
 
 
 def mend_last_eta():
