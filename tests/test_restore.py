@@ -224,6 +224,25 @@ def test_an_image_that_cannot_be_read_costs_only_itself(photos, capsys):
     assert '4 images restored' in output and output.count('broken.png') == 1 and 'not an image' in output
 
 
+def test_what_a_decoder_says_is_told_with_the_name_of_the_file(workdir, capfd):
+    content = cv2.imencode('.jpg', np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8))[1].tobytes()
+    Path('damaged.jpg').write_bytes(content[:-500] + content[-2:])
+    Path('cut.png').write_bytes(cv2.imencode('.png', draw(20, 26, 0))[1].tobytes()[:-300])
+    command = ['-m', 'bicubic', '--scale', '2', '-o', 'out']
+    assert main(['restore', 'damaged.jpg', 'cut.png', *command]) == 1
+    out, err = capfd.readouterr()
+    assert err.count('Corrupt JPEG data') == 1 and 'damaged.jpg: its decoder says: Corrupt JPEG data' in err
+    assert 'cut.png: not an image, or a damaged one' in out and 'ERROR' not in err and 'WARN' not in err
+
+
+def test_tiny_tiles_are_warned_of(photos, caplog):
+    command = ['restore', 'my photos/grey.png', '-m', 'one.yml', '-o', 'out', '--force', '--tile']
+    for tile, warned in (('31', True), ('32', False), ('0', False)):
+        caplog.clear()
+        assert main([*command, tile]) == 0
+        assert ('--tile 31: tiles this small' in caplog.text) is warned
+
+
 @pytest.mark.parametrize('arguments, message', [
     (['nowhere.png', '-m', 'one.yml'], 'nowhere.png does not exist'),
     (['my photos', 'grey.png', '-m', 'one.yml'], 'grey.png would both become results/restored/grey.png.png; rename'),

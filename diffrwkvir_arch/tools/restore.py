@@ -2,7 +2,6 @@
 import argparse
 import contextlib
 import os
-import sys
 from pathlib import Path
 
 import cv2
@@ -15,18 +14,22 @@ from diffrwkvir_arch.device import choose_device, out_of_memory
 from diffrwkvir_arch.errors import InputError
 from diffrwkvir_arch.self_ensemble import SYMMETRIES, self_ensemble
 from diffrwkvir_arch.tiling import checked_overlap
+from diffrwkvir_arch.toolbox.logs import warn
 
 from .comparison.journal import key_of
 from .comparison.methods import NETWORKS, SHIPPED, finished, method_or_shipped
 from .comparison.recognition import scale_of
 from .preparation.pieces import write_png
 from .restoration import record
+from .restoration.decoders import heard
 from .restoration.inputs import find_images, masks_of
 from .restoration.metadata import chunks_like, page_count
 from .restoration.progress import Progress
 
 # Whole, a megapixel takes 2 GB through DiffRWKVIR-tiny and 7 GB through the full network.
 LARGE, TILE_OF_LARGE = 1024 ** 2, 512
+# A network sees about so far.
+SMALL_TILE = 32
 # Of a result that are converted at once.
 ROWS = 256
 
@@ -78,6 +81,8 @@ def check(args):
     if args.scale is not None and args.scale < 1:
         raise InputError(f'--scale must be at least 1, got {args.scale}')
     args.overlap = checked_overlap(TILE_OF_LARGE if args.tile is None else args.tile or None, args.overlap)
+    if args.tile and args.tile < SMALL_TILE:
+        warn(f'--tile {args.tile}: tiles this small are slow and show at their seams; better are 128 and more')
     if args.recursive and args.masks:
         raise InputError('--recursive: masks lie in one folder and go by file names; restore folder by folder')
     if args.output.exists() and not args.output.is_dir():
@@ -104,8 +109,9 @@ class Picture:
             self.content = content = path.read_bytes()
         except OSError as error:
             raise InputError(f'{path}: {error.strerror}') from None
-        self.colours = decode_image(content, str(path))    # (H, W, 3) RGB float32 in [0, 1]
-        stored = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
+        with heard() as self.said:
+            self.colours = decode_image(content, str(path))    # (H, W, 3) RGB float32 in [0, 1]
+            stored = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
         if stored.dtype == np.float32:
             low, high = self.colours.min(), self.colours.max()
             if not (low >= 0 and high <= 1):    # nan included
@@ -170,6 +176,8 @@ def restore_file(path, target, read_mask, restorer, settings, args, device, prog
     """
     try:
         picture, mask = Picture(path), read_mask()
+        if picture.said:
+            progress.tell(path, f'its decoder says: {picture.said[0]}')
         with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=args.amp == 'bf16'):
             result = restore(picture, restorer, mask, args, device, progress)
     except InputError as error:
@@ -183,7 +191,7 @@ def restore_file(path, target, read_mask, restorer, settings, args, device, prog
     made_from = record.record_of(picture.content, mask, settings)
     pages = page_count(picture.content)
     if pages > 1:
-        progress.write(f'{path}: the first of its {pages} pages is restored, the others are passed over', sys.stderr)
+        progress.tell(path, f'the first of its {pages} pages is restored, the others are passed over')
     write_png(target, result, [*chunks_like(picture.content, picture.is_grey), record.chunk_of(made_from)])
     return None
 

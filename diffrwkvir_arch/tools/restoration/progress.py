@@ -9,8 +9,11 @@ FORMAT = '{desc}: {percentage:3.0f}%|{bar}| {n:.1f}/{total_fmt} [{elapsed}<{rema
 class Progress(tqdm):
     """A bar over images; its pace is that of the whole run, for images differ in size."""
 
+    # Drawn by updates alone: no thread writes to stderr while decoders are heard there.
+    monitor_interval = 0
+
     def __init__(self, images):
-        super().__init__(total=images, desc='images', bar_format=FORMAT, smoothing=0)
+        super().__init__(total=images, desc='images', bar_format=FORMAT, smoothing=0, miniters=0)
         self.done = 0
 
     def begin(self, path, size, scale, calls):
@@ -22,9 +25,12 @@ class Progress(tqdm):
         height, width = size
         self.set_postfix_str(path.name)
         if calls > 1:
-            self.write(f'{path}: {width}x{height} to {scale * width}x{scale * height} in {calls} steps',
-                       file=sys.stderr)
+            self.tell(path, f'{width}x{height} to {scale * width}x{scale * height} in {calls} steps')
         return lambda: self.update(1 / calls)
+
+    def tell(self, path, what):
+        """A line about an image."""
+        self.write(f'{path}: {what}', file=sys.stderr)
 
     def end(self):
         """After an image, restored or not."""
