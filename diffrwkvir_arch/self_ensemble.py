@@ -20,7 +20,8 @@ def self_ensemble(restore, *images):
     """
     total = None
     for flipped, turns in SYMMETRIES:
-        one = bring_back(restore(*(x if x is None else turn(x, flipped, turns) for x in images)).float(), flipped, turns)
+        turned = (x if x is None else turn(x, flipped, turns) for x in images)
+        one = bring_back(restore(*turned).float(), flipped, turns)
         # In place, for these are large; bring_back has made a copy.
         total = one if total is None else total.add_(one)
     return total.div_(len(SYMMETRIES))

@@ -389,5 +389,6 @@ def test_an_image_too_large_for_the_memory_is_told_and_the_others_go_on(photos, 
     assert cv2.imwrite('small.png', draw(12, 20, 0))
     command = ['restore', str(photos / 'colour.png'), 'small.png', '-m', 'one.yml', '-o', 'out']
     assert main(command) == 1 and os.listdir('out') == ['small.png']
-    assert 'colour.png: too large for the memory of cpu; restore it alone, in tiles, --tile 256' in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert 'colour.png: too large for the memory of cpu; restore it alone, in tiles, --tile 256' in said
     assert main(['restore', str(photos / 'colour.png'), *command[3:], '--tile', '16']) == 0

@@ -192,7 +192,7 @@ def restore_file(path, target, read_mask, restorer, settings, args, device, prog
     pages = page_count(picture.content)
     if pages > 1:
         progress.tell(path, f'the first of its {pages} pages is restored, the others are passed over')
-    write_png(target, result, [*chunks_like(picture.content, picture.is_grey), record.chunk_of(made_from)])
+    write_png(target, result, [*chunks_like(picture.content, result.ndim == 2), record.chunk_of(made_from)])
     return None
 
 

@@ -74,8 +74,8 @@ def named(images, output):
         stem = relative.with_suffix('')
         name = str(Path(*map(as_file_name, (stem if stems[stem] == 1 else relative).parts)))
         if name in found:
-            raise InputError(f'{found[name]} and {path} would both become {output / name}.png; rename one, or give each '
-                             'an -o of its own')
+            raise InputError(f'{found[name]} and {path} would both become {output / name}.png; rename one, or give '
+                             'each an -o of its own')
         found[name] = path
     return found
 
