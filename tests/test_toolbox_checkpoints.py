@@ -316,6 +316,20 @@ def test_best_metrics_of_a_set_without_gt_survive_too(model, opt):
     assert resumed.best_metric_results == {'own': {'niqe': record}}
 
 
+def test_sets_that_nothing_is_measured_on_resume_too(model, opt):
+    opt['datasets']['val_2'] = {'name': 'own', 'type': 'SingleImageDataset', 'dataroot_lq': 'x'}
+    record = {'psnr': {'better': 'higher', 'val': 30., 'iter': 2}}
+    state = {'iter': 3, 'epoch': 0, 'optimizers': [x.state_dict() for x in model.optimizers],
+             'schedulers': [x.state_dict() for x in model.schedulers], 'best_metric_results': {'some': record}}
+    resumed = build_model(opt)
+    resumed.resume_training(copy.deepcopy(state))
+    assert resumed.best_metric_results == {'some': record}
+    opt['val']['metrics'] = None
+    resumed = build_model(opt)
+    resumed.resume_training(state)
+    assert resumed.best_metric_results == {}
+
+
 def test_random_states_survive_with_a_normal_number_in_store():
     np.random.normal()  # numpy draws two and keeps one
     states = get_random_states()

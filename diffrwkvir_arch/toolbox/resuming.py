@@ -210,7 +210,7 @@ def mend_restoring_a_state():
             optimizer._opt_called = True
         best = resume_state.get('best_metric_results', {})
         self.best_metric_results = {name: best[name] for name, metrics in measured_metrics(self.opt).items()
-                                    if set(best.get(name, ())) == metrics}
+                                    if name in best and set(best[name]) == metrics}
         if 'random_states' not in resume_state:
             return
         rank, world_size = get_dist_info()
