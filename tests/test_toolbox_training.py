@@ -3,6 +3,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 
 import cv2
 import numpy as np
@@ -258,19 +259,41 @@ def test_the_final_validation_counts_the_iterations_there_were(opt):
     assert seen == [6, 'name', 7]
 
 
-def test_ctrl_c_saves_and_the_run_can_be_taken_up(options, write_options, workdir):
-    options['train']['total_iter'] = 100000
-    options['logger']['save_checkpoint_freq'] = 100000
-    options['datasets']['train']['num_worker_per_gpu'] = 1
-    path = write_options(options)
-    process = subprocess.Popen([sys.executable, '-m', 'diffrwkvir_arch', 'train', '-opt', path], stdout=subprocess.PIPE,
-                               stderr=subprocess.PIPE, text=True)
+def start_training(path, *flags):
+    """A training in a process group of its own, once its first iterations are logged."""
+    process = subprocess.Popen([sys.executable, '-m', 'diffrwkvir_arch', 'train', '-opt', path, *flags],
+                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
     for line in process.stderr:
         if 'lr:(' in line:
-            break
-    process.send_signal(signal.SIGINT)
+            return process
+    raise AssertionError(f'training ended with {process.wait()}')
+
+
+@pytest.fixture
+def endless(options):
+    """Options of a training that ends by signals alone, with a worker that loads its data."""
+    options['train']['total_iter'] = options['logger']['save_checkpoint_freq'] = 100000
+    options['datasets']['train']['num_worker_per_gpu'] = 1
+    return options
+
+
+def one_alive(group):
+    """Whether a process group has a process left."""
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize('number, send', [(signal.SIGINT, os.kill), (signal.SIGTERM, os.killpg)])
+def test_a_signal_saves_and_the_run_can_be_taken_up(endless, write_options, workdir, number, send):
+    path = write_options(endless)
+    process = start_training(path)
+    send(process.pid, number)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130, errors
+    assert not one_alive(process.pid)
     (state, ) = os.listdir('experiments/tiny/training_states')
     last = errors.strip().splitlines()[-1]
     assert last.startswith('basicsr: stopped after iteration') and state in last and 'Traceback' not in errors
@@ -278,3 +301,13 @@ def test_ctrl_c_saves_and_the_run_can_be_taken_up(options, write_options, workdi
     assert torch.load(f'experiments/tiny/training_states/{state}')['epoch'] == iteration // 3
     assert main(['train', '-opt', path, '--auto_resume', '--force_yml', f'train:total_iter={iteration + 2}']) == 0
     assert os.listdir('experiments') == ['tiny']
+
+
+def test_workers_end_with_a_training_that_is_killed(endless, write_options, workdir):
+    process = start_training(write_options(endless))
+    process.kill()
+    process.communicate(timeout=60)
+    deadline = time.monotonic() + 30
+    while one_alive(process.pid) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    assert not one_alive(process.pid)

@@ -1,6 +1,7 @@
 """From datasets to batches: samplers, loaders, prefetchers, and how many epochs training takes."""
 import math
 import random
+import signal
 import sys
 from functools import partial
 
@@ -116,8 +117,17 @@ def refuse_empty_loader(loader, sampler, opt):
                          f'{math.ceil(batch * opt["world_size"] / images)}')
 
 
-def seed_worker(worker_id, rank):
+def outlive_first_sigterm():
+    """Lets this worker go on after one SIGTERM: a cluster sends it to all processes, and the last iteration needs data.
+
+    The second one ends it, such as DataLoader sends to workers that hang; without a parent PyTorch's watchdog does.
+    """
+    signal.signal(signal.SIGTERM, lambda number, frame: signal.signal(signal.SIGTERM, signal.SIG_DFL))
+
+
+def start_worker(worker_id, rank):
     """Seeds a worker's numpy and random from torch's, which differ per worker and epoch; and per rank."""
+    outlive_first_sigterm()
     seed = (torch.initial_seed() + rank * 1000003) % 2**32
     np.random.seed(seed)
     random.seed(seed)
@@ -151,7 +161,7 @@ def mend_loader():
                 generator=generator)
             if workers > 0:
                 arguments.update(
-                    worker_init_fn=partial(seed_worker, rank=basicsr.data.get_dist_info()[0]),
+                    worker_init_fn=partial(start_worker, rank=basicsr.data.get_dist_info()[0]),
                     persistent_workers=dataset_opt.get('persistent_workers', True),
                     multiprocessing_context='fork' if sys.platform == 'linux' else None)
         elif phase in ('val', 'test'):
