@@ -17,8 +17,8 @@ def mend():
     mend_imports()
 
     from diffrwkvir_arch.toolbox import (checkpoints, distributed, images, lmdb_backend, loading, logs, options,
-                                         registries, resuming, stopping, training)
-    for part in (registries, options, distributed, loading, lmdb_backend, images, checkpoints, training, resuming,
-                 stopping, logs):
+                                         registries, resuming, schedules, stopping, training)
+    for part in (registries, options, distributed, loading, lmdb_backend, images, checkpoints, training, schedules,
+                 resuming, stopping, logs):
         part.mend()
     _mended = True
