@@ -10,6 +10,7 @@ import pytest
 import torch
 from basicsr.models import build_model
 from basicsr.models.base_model import BaseModel
+from basicsr.models.sr_model import SRModel
 
 from diffrwkvir_arch.cli import main
 from diffrwkvir_arch.errors import InputError
@@ -371,6 +372,22 @@ def test_a_resumed_run_is_the_run_that_never_stopped(options, write_options, wor
         for name, tensor in whole[key].items():
             assert torch.equal(resumed[key][name], tensor), name
     assert sorted(os.listdir('experiments')) == ['tiny', 'whole']
+
+
+def test_validating_changes_no_weights(options, write_options, workdir, monkeypatch):
+    feed_data = SRModel.feed_data
+
+    def feed_noisy(self, data):
+        feed_data(self, data)
+        if len(self.lq) > 1:    # A batch of training.
+            self.lq += torch.randn_like(self.lq)
+
+    monkeypatch.setattr(SRModel, 'feed_data', feed_noisy)
+    path = write_options(options)
+    for name, frequency in (('never', 100), ('often', 1)):
+        assert main(['train', '-opt', path, '--force_yml', f'name={name}', f'val:val_freq={frequency}']) == 0
+    never, often = (torch.load(f'experiments/{name}/models/net_g_latest.pth')['params'] for name in ('never', 'often'))
+    assert all(torch.equal(often[name], tensor) for name, tensor in never.items())
 
 
 def test_a_run_resumed_with_shorter_batches_still_reaches_its_end(options, write_options, workdir):

@@ -135,7 +135,7 @@ def start_worker(worker_id, rank):
 
 def mend_loader():
     """Faults of data/__init__.py:42-101: every epoch's new workers get the same seed, so they repeat the same crops and
-    flips; `persistent_workers: true` without workers (and on validation data, which has none) is a ValueError; under a
+    flips; each validation draws from the random numbers of training, so that they depend on val_freq; `persistent_workers: true` without workers (and on validation data, which has none) is a ValueError; under a
     launcher the start method is spawn, and each epoch waits for workers that import torch anew.
     Mend: worker seeds come from a generator that moves on, workers are forked on Linux and kept, unless
     persistent_workers says false.
@@ -144,12 +144,13 @@ def mend_loader():
     def build_dataloader(dataset, dataset_opt, num_gpu=1, dist=False, sampler=None, seed=None):
         phase = dataset_opt['phase']
         pin_memory = dataset_opt.get('pin_memory', False) and torch.cuda.is_available()
-        arguments = {'dataset': dataset, 'pin_memory': pin_memory}
+        # An own generator: every pass draws a seed, and must not move the random state that training goes on with, whether
+        # or not it validates, and that training states store.
+        generator = torch.Generator()
+        arguments = {'dataset': dataset, 'pin_memory': pin_memory, 'generator': generator}
         if phase == 'train':
             processes = 1 if dist else max(1, num_gpu)
             workers = dataset_opt.get('num_worker_per_gpu', 0) * processes
-            # An own generator: drawing worker seeds must not move the random state that training states store.
-            generator = torch.Generator()
             if seed is not None:
                 generator.manual_seed(seed)
             arguments.update(
@@ -157,8 +158,7 @@ def mend_loader():
                 shuffle=sampler is None,
                 sampler=sampler,
                 drop_last=True,
-                num_workers=workers,
-                generator=generator)
+                num_workers=workers)
             if workers > 0:
                 arguments.update(
                     worker_init_fn=partial(start_worker, rank=basicsr.data.get_dist_info()[0]),
