@@ -19,7 +19,7 @@ from basicsr.utils.logger import MessageLogger
 
 from diffrwkvir_arch.cli import main
 from diffrwkvir_arch.errors import InputError
-from diffrwkvir_arch.toolbox import stopping
+from diffrwkvir_arch.toolbox import locking, stopping
 from diffrwkvir_arch.toolbox.stopping import StopRequest, TrainingStopped, stop_request
 
 
@@ -303,11 +303,31 @@ def test_a_signal_saves_and_the_run_can_be_taken_up(endless, write_options, work
     assert os.listdir('experiments') == ['tiny']
 
 
-def test_workers_end_with_a_training_that_is_killed(endless, write_options, workdir):
-    process = start_training(write_options(endless))
-    process.kill()
-    process.communicate(timeout=60)
+# ----- two trainings of one name -----
+
+
+@pytest.mark.parametrize('flags', [[], ['--auto_resume']])
+def test_a_training_keeps_others_out_of_its_folder_until_it_is_dead(endless, write_options, workdir, capfd, flags):
+    path = write_options(endless)
+    process = start_training(path)
+    try:
+        assert main(['train', '-opt', path, *flags]) == 2
+        error = capfd.readouterr().err.strip().splitlines()[-1]
+        assert f'experiments/tiny belongs to a training that still runs (process {process.pid} on ' in error
+        assert sorted(os.listdir('experiments')) == ['.tiny.lock', 'tiny']
+    finally:
+        process.kill()
+    process.wait()
+    # Its data worker is still there, for as long as it takes to see that.
+    assert main(['train', '-opt', path, *flags, '--force_yml', 'train:total_iter=2']) == 0
+    assert len(os.listdir('experiments')) == 2 and '.tiny.lock' not in os.listdir('experiments')
     deadline = time.monotonic() + 30
     while one_alive(process.pid) and time.monotonic() < deadline:
         time.sleep(0.2)
     assert not one_alive(process.pid)
+
+
+def test_where_locks_are_unknown_a_folder_is_everybodys(tmp_path, monkeypatch):
+    monkeypatch.setattr(locking, 'fcntl', None)
+    assert locking.FolderLock().take(str(tmp_path / 'experiments' / 'tiny')) is None
+    assert os.listdir(tmp_path) == []

@@ -15,6 +15,7 @@ from basicsr.utils.dist_util import get_dist_info, master_only
 from diffrwkvir_arch.errors import InputError
 from diffrwkvir_arch.toolbox.checkpoints import read_checkpoint, write_whole
 from diffrwkvir_arch.toolbox.images import needs_gt
+from diffrwkvir_arch.toolbox.locking import hold_experiment
 from diffrwkvir_arch.toolbox.logs import warn
 from diffrwkvir_arch.toolbox.patching import swap
 from diffrwkvir_arch.toolbox.resumed_options import FileOptions, refuse_other_types, types_of
@@ -38,6 +39,8 @@ def mend_finding_a_state():
     """
 
     def load_resume_state(opt):
+        # The first step of a training that looks at, or changes, what an earlier one has left.
+        hold_experiment(opt)
         found = newest_usable_state(opt) if opt['auto_resume'] else None
         explicit = opt['path'].get('resume_state')
         if found is None and explicit:
