@@ -8,6 +8,7 @@ import basicsr.train
 import numpy as np
 import pytest
 import torch
+from basicsr.archs import build_network
 from basicsr.models import build_model
 from basicsr.models.base_model import BaseModel
 from basicsr.models.sr_model import SRModel
@@ -180,7 +181,6 @@ def test_another_networks_checkpoint_is_told_in_one_line(model, opt):
 
 
 def test_another_scale_is_recognised(model, opt):
-    from basicsr.archs import build_network
     other = build_network(dict(opt['network_g'], upscale=3))
     torch.save({'params': other.state_dict()}, network_file(opt))
     with pytest.raises(InputError, match=r'upsample\.0\.bias: \(72,\) in the file, \(32,\) in the network.*other scale'):
@@ -188,6 +188,16 @@ def test_another_scale_is_recognised(model, opt):
     # As upstream: what fits is taken, the rest logged.
     model.load_network(model.net_g, network_file(opt), strict=False)
     assert torch.equal(model.net_g.conv_first.weight, other.conv_first.weight)
+
+
+def test_what_a_file_lacks_starts_alike_in_the_network_and_its_moving_average(model, opt):
+    other = build_network(dict(opt['network_g'], upscale=3))
+    torch.save({'params': other.state_dict()}, network_file(opt))
+    opt['path'].update(pretrain_network_g=network_file(opt), strict_load_g=False)
+    model = build_model(opt)
+    average = model.net_g_ema.state_dict()
+    assert all(torch.equal(average[name], tensor) for name, tensor in model.net_g.state_dict().items())
+    assert torch.equal(average['conv_first.weight'], other.conv_first.weight)
 
 
 # ----- states -----
