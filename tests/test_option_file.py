@@ -5,7 +5,7 @@ import pytest
 from basicsr.models.sr_model import SRModel
 from basicsr.utils.registry import ARCH_REGISTRY, MODEL_REGISTRY
 
-from diffrwkvir_arch import option_file
+from diffrwkvir_arch import option_datasets
 from diffrwkvir_arch.errors import InputError
 from diffrwkvir_arch.option_file import check_options
 
@@ -168,10 +168,10 @@ def test_a_training_file_is_not_tested_by_mistake(options):
 
 def test_prefetching_to_a_gpu_needs_one_and_pinned_memory(options, monkeypatch):
     options['datasets']['train']['prefetch_mode'] = 'cuda'
-    monkeypatch.setattr(option_file, 'has_cuda', lambda: False)
+    monkeypatch.setattr(option_datasets, 'has_cuda', lambda: False)
     opt, warnings = checked(options)
     assert opt['datasets']['train']['prefetch_mode'] is None and 'needs a GPU' in warnings[0]
-    monkeypatch.setattr(option_file, 'has_cuda', lambda: True)
+    monkeypatch.setattr(option_datasets, 'has_cuda', lambda: True)
     with pytest.raises(InputError, match='needs datasets.train.pin_memory: true'):
         checked(options)
     options['datasets']['train']['pin_memory'] = True
