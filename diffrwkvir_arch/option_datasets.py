@@ -4,6 +4,7 @@ import os
 from diffrwkvir_arch.errors import InputError, did_you_mean
 from diffrwkvir_arch.option_sections import (as_count, declared, is_own, look_up, quoted_words, require,
                                              unknown_option)
+from diffrwkvir_arch.values import check_flag
 
 KNOWN = {
     'name', 'type', 'dataroot_gt', 'dataroot_lq', 'meta_info_file', 'filename_tmpl', 'io_backend', 'gt_size',
@@ -11,6 +12,7 @@ KNOWN = {
     'prefetch_mode', 'num_prefetch_queue', 'pin_memory', 'persistent_workers', 'mean', 'std', 'color', 'scale',
     'phase'
 }
+FLAGS = ('use_hflip', 'use_rot', 'use_shuffle', 'pin_memory', 'persistent_workers')
 
 
 def check_datasets(opt, warn):
@@ -44,6 +46,8 @@ def check_dataset(opt, path, dataset, warn):
             if is_own(cls):
                 raise unknown_option(f'{path}.{key}', known)
             warn(f"unknown option '{path}.{key}'{did_you_mean(key, known)}")
+    for key in FLAGS:
+        check_flag(f'{path}.{key}', dataset.get(key))
     dataset.setdefault('name', path.rpartition('.')[2])
     fill_backend(path, dataset)
     # What a dataset wants to refuse before anything is written.

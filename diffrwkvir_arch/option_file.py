@@ -13,6 +13,7 @@ from diffrwkvir_arch.option_datasets import check_datasets, check_places, missin
 from diffrwkvir_arch.option_sections import (SCALE_ARGUMENTS, as_count, check_metric, check_network, declared, is_own,
                                              look_up, quoted_words, registries, require, resumes, unknown_option)
 from diffrwkvir_arch.option_training import check_training
+from diffrwkvir_arch.values import check_flag
 
 KNOWN = {
     '': {
@@ -28,6 +29,8 @@ KNOWN = {
     'logger.wandb': {'project', 'resume_id'},
     'dist_params': {'backend', 'port'},
 }
+# Those that are true or false; strict_load_g and its like are, too.
+FLAGS = {'': {'find_unused_parameters'}, 'val': {'save_img', 'pbar'}, 'logger': {'use_tb_logger'}}
 SHIPPED_WEIGHTS = Path(__file__).parent / 'weights'
 # How the options of path begin that each network has.
 OF_A_NETWORK = '^(pretrain_network|param_key|strict_load)_'
@@ -133,6 +136,9 @@ def check_section(opt, path, model, warn):
     require(section, path, [])
     known = KNOWN[path] | declared(model, path)
     for key in section:
+        name = f'{path}.{key}' if path else key
+        if key in FLAGS.get(path, ()) or path == 'path' and key.startswith('strict_load_'):
+            check_flag(name, section[key])
         # A third party's model may put a network's name together.
         if path == '' and key.startswith('network_') and not is_own(model):
             continue
@@ -143,7 +149,6 @@ def check_section(opt, path, model, warn):
             raise unknown_option(f'path.{key}', known, f': the option file has no {network}')
         if key in known:
             continue
-        name = f'{path}.{key}' if path else key
         home = home_of(key, model)
         if home is not None:
             message = f"option '{name}' belongs to {home or 'the top level'}, has no effect here"

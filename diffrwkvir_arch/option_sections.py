@@ -5,6 +5,7 @@ import re
 import sys
 
 from diffrwkvir_arch.errors import InputError, did_you_mean
+from diffrwkvir_arch.values import check_flag, is_number
 
 PLUGIN = 'diffrwkvir_arch'
 OWN_PACKAGES = ('basicsr', PLUGIN)
@@ -117,9 +118,24 @@ def check_arguments(path, section, target, warn, strict, left_out=()):
                 warn(str(error))
             else:
                 raise error
+        if key in named and wrote_arguments(target):
+            check_value(f'{path}.{key}', section[key], named[key].default)
     if strict:
         needed = [name for name, parameter in named.items() if parameter.default is parameter.empty]
         require({}, path, [name for name in needed if name not in section])
+
+
+def wrote_arguments(target):
+    """Whether the arguments of a class or function mean what their defaults look like."""
+    return is_own(target) or target.__module__.split('.')[0] == 'torch'
+
+
+def check_value(option, value, default):
+    """Raises InputError for a value that is of another kind than the argument's default."""
+    if isinstance(default, bool):
+        check_flag(option, value)
+    elif isinstance(default, float) and not is_number(value):
+        raise InputError(f'{option} must be a number, got {value!r}')
 
 
 def check_network(opt, key, own_model, warn):

@@ -114,6 +114,20 @@ def test_a_value_that_cannot_work_is_refused_with_its_option(options, path, valu
 
 
 @pytest.mark.parametrize('path', [
+    'datasets.train.use_hflip', 'datasets.train.use_rot', 'datasets.train.use_shuffle', 'datasets.train.pin_memory',
+    'datasets.val.persistent_workers', 'val.save_img', 'val.pbar', 'val.metrics.psnr.test_y_channel',
+    'path.strict_load_g', 'logger.use_tb_logger', 'find_unused_parameters', 'train.optim_g.amsgrad',
+    'network_g.use_checkpoint', 'train.compile', 'val.self_ensemble'
+])
+@pytest.mark.parametrize('value', ['no', 1])
+def test_what_is_true_or_false_is_nothing_else(options, path, value):
+    options.update(model_type='RestorationModel', network_g={'type': 'DiffRWKVIRS2', 'scale': 2})
+    put(options, path, value)
+    with pytest.raises(InputError, match=f'{path} must be true or false, got {value!r}'):
+        checked(options)
+
+
+@pytest.mark.parametrize('path', [
     'name', 'model_type', 'datasets', 'train', 'train.total_iter', 'train.optim_g', 'train.optim_g.type',
     'train.scheduler', 'train.pixel_opt.type', 'network_g', 'network_g.type', 'datasets.train.type',
     'datasets.train.batch_size_per_gpu', 'val.metrics.psnr.crop_border'

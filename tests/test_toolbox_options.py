@@ -100,6 +100,7 @@ def test_exponents_are_numbers(text, value):
 
 @pytest.mark.parametrize('text, value', [
     ('1e-4', 1e-4), ('-1', -1), ('3', 3), ('0.5', .5), ('!!float 2e3', 2000.), ('true', True), ('False', False),
+    ('yes', True), ('No', False), ('on', True), ('off', False),
     ('~', None), ('none', None), ('[1, 2e-1, a]', [1, .2, 'a']), ('[[1,2],[3]]', [[1, 2], [3]]), ('a=b', 'a=b'),
     ('{}x4', '{}x4'), ('{}', '{}'), ('{type: jpeg, quality: [10, 1e1]}', {'type': 'jpeg', 'quality': [10, 10.]}),
     ('{type: jpeg', '{type: jpeg'), ('{day: 2020-99-99}', '{day: 2020-99-99}'), ('x.pth', 'x.pth'), ('', '')

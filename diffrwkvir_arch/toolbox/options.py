@@ -113,11 +113,15 @@ def find_option_file(path):
 
 
 def parse_value(text):
-    """The value of `--force_yml key=text`: none, true, false, a number, a list or section in brackets, else text."""
+    """The value of `--force_yml key=text`: none, true, false, a number, a list or section in brackets, else text.
+
+    Words are those of option files, where YAML 1.1 takes yes, no, on and off for booleans.
+    """
     text = text.strip()
     if text.startswith('!!float'):
         text = text[len('!!float'):].strip()
-    words = {'~': None, 'none': None, 'null': None, 'true': True, 'false': False}
+    words = {'~': None, 'none': None, 'null': None, 'true': True, 'yes': True, 'on': True, 'false': False, 'no': False,
+             'off': False}
     if text.lower() in words:
         return words[text.lower()]
     for number in (int, float):
