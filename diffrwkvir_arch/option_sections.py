@@ -175,6 +175,10 @@ def check_metric(path, section, warn):
     options = {key: value for key, value in section.items() if key != 'better'}
     check_arguments(path, options, metric, warn, strict=is_own(metric),
                     left_out=('img', 'img2', 'mask'))
+    if 'crop_border' in section and is_own(metric):
+        as_count(section, path, 'crop_border', minimum=0)
+    if section.get('input_order', 'HWC') not in ('HWC', 'CHW') and is_own(metric):
+        raise InputError(f"{path}.input_order must be HWC or CHW, got {section['input_order']!r}")
     # What a metric wants to refuse before a training that would only meet it at its first validation.
     if hasattr(metric, 'check_options'):
         metric.check_options(path, section)

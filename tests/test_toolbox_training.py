@@ -1,4 +1,5 @@
 """Optimizers, moving averages, several processes, log lines, Ctrl-C: upstream's faults and their mends."""
+import math
 import os
 import signal
 import subprocess
@@ -178,6 +179,18 @@ def test_a_metric_without_ground_truth_says_so():
     with pytest.raises(InputError, match='calculate_psnr compares with a ground truth'):
         calculate_metric(data, dict(opt))
     assert calculate_metric({**data, 'img2': data['img'] + 1}, dict(opt)) > 40
+
+
+@pytest.mark.parametrize('metric, border', [('psnr', 16), ('psnr', 1000), ('ssim', 11), ('ssim', 16)])
+@pytest.mark.parametrize('order', ['HWC', 'CHW'])
+def test_what_lies_within_its_border_is_nan_with_one_line(metric, border, order, recwarn):
+    image = np.zeros((32, 40, 3) if order == 'HWC' else (3, 32, 40), np.uint8)
+    opt = {'type': f'calculate_{metric}', 'crop_border': border, 'input_order': order}
+    assert math.isnan(calculate_metric({'img': image, 'img2': image}, opt))
+    (warning, ) = recwarn
+    assert 'is nan: an image of 40x32 pixels has less than' in str(warning.message)
+    least = 11 if metric == 'ssim' else 1
+    assert calculate_metric({'img': image, 'img2': image}, {**opt, 'crop_border': (32 - least) // 2}) >= 1
 
 
 # ----- Ctrl-C -----
