@@ -1,4 +1,5 @@
 """Checks the datasets of a parsed option file, and that what they name is there."""
+import inspect
 import os
 
 from diffrwkvir_arch.errors import InputError, did_you_mean
@@ -50,6 +51,11 @@ def check_dataset(opt, path, dataset, warn):
         check_flag(f'{path}.{key}', dataset.get(key))
     dataset.setdefault('name', path.rpartition('.')[2])
     fill_backend(path, dataset)
+    check_backend(f'{path}.io_backend', dataset['io_backend'])
+    for key in ('gt_size', 'dataset_enlarge_ratio', 'num_prefetch_queue'):
+        # Whole images may be wanted, by gt_size: ~.
+        if key in dataset and not (key == 'gt_size' and dataset[key] is None):
+            as_count(dataset, path, key)
     # What a dataset wants to refuse before anything is written.
     if hasattr(cls, 'check_options'):
         cls.check_options(path, {**dataset, 'scale': opt.get('scale')})
@@ -98,8 +104,18 @@ def fill_backend(path, dataset):
     # Imported late: the datasets need BasicSR mended.
     from diffrwkvir_arch.data.pairing import is_lmdb
     backend.setdefault('type', 'lmdb' if roots and all(map(is_lmdb, roots)) else 'disk')
-    if backend['type'] not in ('disk', 'lmdb', 'memcached'):
-        raise InputError(f"{path}.io_backend.type must be disk, lmdb or memcached, got {backend['type']!r}")
+
+
+def check_backend(path, backend):
+    """Checks where images are read from."""
+    from basicsr.utils import FileClient
+    kinds = FileClient._backends
+    if backend['type'] not in kinds:
+        raise InputError(f"{path}.type must be one of {', '.join(kinds)}, got {backend['type']!r}")
+    known = [name for name in inspect.signature(kinds[backend['type']]).parameters if name != 'kwargs']
+    for key in backend:
+        if key not in ('type', *known):
+            raise unknown_option(f'{path}.{key}', ('type', *known))
 
 
 def has_cuda():

@@ -102,6 +102,24 @@ def test_an_unknown_name_is_answered_with_the_nearest_registered_one(options, pa
     ('val.metrics.psnr.crop_border', -4, 'psnr.crop_border must be a whole number'),
     ('val.metrics.psnr.crop_border', None, 'psnr.crop_border must be a whole number'),
     ('val.metrics.psnr.input_order', 'CHWW', 'val.metrics.psnr.input_order must be HWC or CHW'),
+    ('train.ema_decay', 1, 'train.ema_decay must be a number of at least 0 and below 1, got 1'),
+    ('train.ema_decay', -0.1, 'train.ema_decay must be'),
+    ('train.ema_decay', True, 'train.ema_decay must be'),
+    ('train.ema_decay', '0.9', 'train.ema_decay must be'),
+    ('train.scheduler.milestones', ['4'], 'train.scheduler.milestones must be a list of numbers'),
+    ('train.scheduler', {'type': 'CosineAnnealingRestartLR', 'periods': [True, 9]}, 'periods must be a list of num'),
+    ('train.scheduler.gamma', 'half', 'train.scheduler.gamma must be a number'),
+    ('train.pixel_opt.loss_weight', 'much', 'train.pixel_opt.loss_weight must be a number'),
+    ('train.pixel_opt.reduction', 'none', 'train.pixel_opt.reduction must be mean or sum'),
+    ('train.optim_g.lr', 'small', 'train.optim_g.lr must be a number'),
+    ('train.optim_g.lr', -1, 'train.optim_g: Adam refuses lr: -1'),
+    ('datasets.train.gt_size', 0, 'datasets.train.gt_size must be a whole number of at least 1'),
+    ('datasets.train.gt_size', '16', 'datasets.train.gt_size must be'),
+    ('datasets.train.dataset_enlarge_ratio', 0, 'datasets.train.dataset_enlarge_ratio must be'),
+    ('datasets.train.dataset_enlarge_ratio', 1.5, 'datasets.train.dataset_enlarge_ratio must be'),
+    ('datasets.train.num_prefetch_queue', 'two', 'datasets.train.num_prefetch_queue must be'),
+    ('datasets.train.io_backend', {'typ': 'lmdb'}, "'datasets.train.io_backend.typ' .did you mean 'type'"),
+    ('datasets.train.io_backend.readahed', True, 'unknown option'),
     ('val.metrics.psnr.better', 'more', 'higher or lower'),
     ('train', 5, "'train' must be a section"),
     ('network_g', 'EDSR', "'network_g' must be a section"),
@@ -162,6 +180,12 @@ def test_options_that_basicsr_fails_without_get_defaults(options):
     assert opt['logger'] == {'print_freq': 100, 'save_checkpoint_freq': 5000, 'use_tb_logger': False}
     assert opt['datasets']['val']['io_backend'] == {'type': 'disk'}
     assert opt['datasets']['train']['num_worker_per_gpu'] == 0
+
+
+def test_left_open_values_have_their_meaning(options):
+    options['train']['ema_decay'] = options['datasets']['train']['gt_size'] = None
+    opt, _ = checked(options)
+    assert opt['train']['ema_decay'] == 0 and opt['datasets']['train']['gt_size'] is None
 
 
 def test_whole_numbers_may_be_written_as_5e3(options):

@@ -133,19 +133,34 @@ def start_worker(worker_id, rank):
     random.seed(seed)
 
 
+def collate(items):
+    """A training batch of a dataset's items, as PyTorch makes it; whole images of several sizes make none."""
+    try:
+        return torch.utils.data.default_collate(items)
+    except RuntimeError:
+        sides = {item['lq'].shape[-2:] for item in items if isinstance(item, dict) and 'lq' in item}
+        if len(sides) < 2:
+            raise
+    sizes = ' and '.join(f'{width}x{height}' for height, width in sorted(sides)[:2])
+    raise InputError(f'datasets.train: the LQ images of a batch differ in size, {sizes}: take patches of one size, '
+                     'gt_size, or whole images one by one, batch_size_per_gpu: 1')
+
+
 def mend_loader():
     """Faults of data/__init__.py:42-101: every epoch's new workers get the same seed, so they repeat the same crops and
-    flips; each validation draws from the random numbers of training, so that they depend on val_freq; `persistent_workers: true` without workers (and on validation data, which has none) is a ValueError; under a
-    launcher the start method is spawn, and each epoch waits for workers that import torch anew.
-    Mend: worker seeds come from a generator that moves on, workers are forked on Linux and kept, unless
+    flips; each validation draws from the random numbers of training, so that they depend on val_freq; images of several
+    sizes end in "stack expects each tensor to be equal size"; `persistent_workers: true` without workers (and on
+    validation data, which has none) is a ValueError; under a launcher the start method is spawn, and each epoch waits
+    for workers that import torch anew.
+    Mend: seeds come from a generator of the loader's own that moves on, workers are forked on Linux and kept, unless
     persistent_workers says false.
     """
 
     def build_dataloader(dataset, dataset_opt, num_gpu=1, dist=False, sampler=None, seed=None):
         phase = dataset_opt['phase']
         pin_memory = dataset_opt.get('pin_memory', False) and torch.cuda.is_available()
-        # An own generator: every pass draws a seed, and must not move the random state that training goes on with, whether
-        # or not it validates, and that training states store.
+        # An own generator: every pass draws a seed, and must not move the random state that training goes on with,
+        # whether or not it validates, and that training states store.
         generator = torch.Generator()
         arguments = {'dataset': dataset, 'pin_memory': pin_memory, 'generator': generator}
         if phase == 'train':
@@ -158,6 +173,7 @@ def mend_loader():
                 shuffle=sampler is None,
                 sampler=sampler,
                 drop_last=True,
+                collate_fn=collate,
                 num_workers=workers)
             if workers > 0:
                 arguments.update(
