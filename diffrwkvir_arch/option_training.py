@@ -1,4 +1,6 @@
 """Checks what an option file says of training: losses, optimizers, and a schedule that lasts as long as the training."""
+import importlib.util
+
 from diffrwkvir_arch.errors import InputError, did_you_mean
 from diffrwkvir_arch.option_sections import as_count, check_arguments, is_own, look_up, registries, require
 from diffrwkvir_arch.values import is_number
@@ -15,8 +17,7 @@ def check_training(opt, model, own, warn):
             # -1 is BasicSR's word for no warm-up.
             as_count(section, path, key, minimum=-1 if key == 'warmup_iter' else 0)
     check_ema_decay(train)
-    if (opt['logger'].get('wandb') or {}).get('project') and not opt['logger']['use_tb_logger']:
-        raise InputError('logger.wandb needs logger.use_tb_logger: true, because it copies what TensorBoard gets')
+    check_logger(opt['logger'])
     if own:
         require(train, 'train', ['optim_g', 'scheduler'])
     for key, section in train.items():
@@ -34,6 +35,17 @@ def check_training(opt, model, own, warn):
             require(train[key], f'train.{key}', ['type'])
     if train.get('scheduler') is not None and model.setup_schedulers is BaseModel.setup_schedulers:
         check_scheduler(train, warn)
+
+
+def check_logger(logger):
+    """Checks that what the log is copied to is there."""
+    project = (logger.get('wandb') or {}).get('project')
+    if project and not logger['use_tb_logger']:
+        raise InputError('logger.wandb needs logger.use_tb_logger: true, because it copies what TensorBoard gets')
+    for package, option, wanted in (('wandb', 'wandb.project', project),
+                                    ('tensorboard', 'use_tb_logger', logger['use_tb_logger'])):
+        if wanted and importlib.util.find_spec(package) is None:
+            raise InputError(f'logger.{option}: {wanted} needs {package}, which is not installed: pip install {package}')
 
 
 def check_ema_decay(train):

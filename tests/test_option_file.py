@@ -1,5 +1,6 @@
 """Option files: what is misspelt is named with its nearest known name, what BasicSR's users write passes."""
 import copy
+import importlib.util
 
 import pytest
 from basicsr.models.sr_model import SRModel
@@ -186,6 +187,18 @@ def test_left_open_values_have_their_meaning(options):
     options['train']['ema_decay'] = options['datasets']['train']['gt_size'] = None
     opt, _ = checked(options)
     assert opt['train']['ema_decay'] == 0 and opt['datasets']['train']['gt_size'] is None
+
+
+@pytest.mark.parametrize('package, section', [('wandb', {'use_tb_logger': True, 'wandb': {'project': 'x'}}),
+                                              ('tensorboard', {'use_tb_logger': True})])
+def test_loggers_that_are_not_installed_are_refused_in_time(options, monkeypatch, package, section):
+    options['logger'].update(section)
+    found = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, 'find_spec', lambda name: object() if name == 'wandb' else found(name))
+    checked(options)
+    monkeypatch.setattr(importlib.util, 'find_spec', lambda name: None if name == package else object())
+    with pytest.raises(InputError, match=f'logger.* needs {package}, which is not installed: pip install {package}'):
+        checked(options)
 
 
 def test_whole_numbers_may_be_written_as_5e3(options):
