@@ -38,6 +38,13 @@ OF_A_NETWORK = '^(pretrain_network|param_key|strict_load)_'
 SECTIONS = ('', 'path', 'train', 'val', 'logger', 'logger.wandb', 'dist_params')
 # Options of models that may not be installed here, by section: a file made for them runs, and is told.
 KNOWN_ELSEWHERE = {'': {'tile': 'HATModel'}}
+# What other projects call a model or an option that is here by another name.
+MODELS_ELSEWHERE = {
+    **dict.fromkeys(['HATModel', 'MambaIRModel', 'MambaIRv2Model', 'DATModel', 'SwinFIRModel', 'ImageCleanModel',
+                     'ImageRestorationModel'], 'RestorationModel'),
+    'DiffIRS1Model': 'DiffRWKVIRS1Model', 'DiffIRS2Model': 'DiffRWKVIRS2Model', 'DiffIRS2GANModel': 'DiffRWKVIRGANModel'
+}
+OPTIONS_ELSEWHERE = {'train.use_grad_clip': 'train.clip_grad_norm of RestorationModel, such as clip_grad_norm: 0.01'}
 
 
 def check_options(opt, warn):
@@ -56,7 +63,7 @@ def check_options(opt, warn):
     if set(opt['name']) & set('/\\'):
         raise InputError(f'name: {opt["name"]!r} names a folder, and may hold no / or \\')
     fill_defaults(opt)
-    model = look_up('model', opt['model_type'], 'model_type')
+    model = look_up_model(opt['model_type'])
     own = is_own(model)
     if own:
         require(opt, '', ['network_g'])
@@ -87,6 +94,13 @@ def check_options(opt, warn):
     check_places(opt)
     if opt['is_train'] and not resumes(opt):
         check_checkpoints(opt['path'])
+
+
+def look_up_model(name):
+    """The registered model of that name."""
+    if name in MODELS_ELSEWHERE and name not in registries()['model']:
+        raise InputError(f"model_type: there is no '{name}' here; {MODELS_ELSEWHERE[name]} does its work")
+    return look_up('model', name, 'model_type')
 
 
 def check_scale(opt):
@@ -146,7 +160,7 @@ def check_section(opt, path, model, warn):
             network = re.sub(OF_A_NETWORK, 'network_', key)
             if network in opt or key in known | quoted_words(model):
                 continue
-            raise unknown_option(f'path.{key}', known, f': the option file has no {network}')
+            raise unknown_option(f'path.{key}', known | of_networks(opt), f': the option file has no {network}')
         if key in known:
             continue
         home = home_of(key, model)
@@ -163,9 +177,17 @@ def check_section(opt, path, model, warn):
         if others:
             warn(f"option '{name}' has no effect with model_type {model.__name__}; {others[0]} reads it")
         elif is_own(model):
-            raise unknown_option(name, known)
+            if name in OPTIONS_ELSEWHERE:
+                raise InputError(f"unknown option '{name}': here it is {OPTIONS_ELSEWHERE[name]}")
+            raise unknown_option(name, known | of_networks(opt) if path == 'path' else known)
         else:
             warn(f"unknown option '{name}'{did_you_mean(key, known)}")
+
+
+def of_networks(opt):
+    """The options of path that the file's networks have; BasicSR's earlier names are near to them."""
+    return {f'{option}_{key.removeprefix("network_")}' for key in opt if key.startswith('network_')
+            for option in ('pretrain_network', 'param_key', 'strict_load')}
 
 
 def home_of(key, model):

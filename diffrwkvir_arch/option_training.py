@@ -1,4 +1,4 @@
-"""Checks what an option file says of training: losses, optimizers, and a schedule that lasts as long as the training."""
+"""Checks what an option file says of training: losses, optimizers, and a schedule that lasts as long as it."""
 import importlib.util
 
 from diffrwkvir_arch.errors import InputError, did_you_mean
@@ -45,7 +45,8 @@ def check_logger(logger):
     for package, option, wanted in (('wandb', 'wandb.project', project),
                                     ('tensorboard', 'use_tb_logger', logger['use_tb_logger'])):
         if wanted and importlib.util.find_spec(package) is None:
-            raise InputError(f'logger.{option}: {wanted} needs {package}, which is not installed: pip install {package}')
+            raise InputError(f'logger.{option}: {wanted} needs {package}, which is not installed: pip install '
+                             f'{package}')
 
 
 def check_ema_decay(train):

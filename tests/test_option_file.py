@@ -41,6 +41,11 @@ def checked(opt, is_train=True):
     ('datasets.val.dataroot_lr', 'dataroot_lq'),
     ('network_g.num_feta', 'num_feat'),
     ('path.resume_sate', 'resume_state'),
+    ('path.pretrain_model_g', 'pretrain_network_g'),
+    ('path.pretrain_network', 'pretrain_network_g'),
+    ('path.pretrained_network_g', 'pretrain_network_g'),
+    ('path.param_key', 'param_key_g'),
+    ('path.strict_load', 'strict_load_g'),
     ('dist_params.backnd', 'backend'),
     ('find_unused_parameter', 'find_unused_parameters'),
 ])
@@ -60,6 +65,9 @@ def test_a_misspelt_option_is_named_with_the_nearest_known_one(options, path, ne
     ('val.metrics.psnr.type', 'calculate_psrn', "did you mean 'calculate_psnr'"),
     ('train.optim_g.type', 'AdmaW', "did you mean 'AdamW'"),
     ('train.scheduler.type', 'MultiStepRL', "did you mean 'MultiStepLR'"),
+    ('model_type', 'HATModel', "there is no 'HATModel' here; RestorationModel does its work"),
+    ('model_type', 'DiffIRS2Model', 'DiffRWKVIRS2Model does its work'),
+    ('train.use_grad_clip', True, 'here it is train.clip_grad_norm of RestorationModel'),
     ('datasets.trian', {'type': 'PairedImageDataset'}, "did you mean 'train'"),
 ])
 def test_an_unknown_name_is_answered_with_the_nearest_registered_one(options, path, value, message):
