@@ -17,8 +17,8 @@ def mend():
     mend_imports()
 
     from diffrwkvir_arch.toolbox import (checkpoints, distributed, images, lmdb_backend, loading, locking, logs,
-                                         options, registries, resuming, schedules, stopping, training)
+                                         options, registries, resuming, schedules, several_sets, stopping, training)
     for part in (registries, options, distributed, loading, lmdb_backend, images, checkpoints, training, schedules,
-                 resuming, locking, stopping, logs):
+                 resuming, locking, several_sets, stopping, logs):
         part.mend()
     _mended = True

@@ -14,6 +14,7 @@ from basicsr.data.prefetch_dataloader import CPUPrefetcher, PrefetchDataLoader, 
 
 from diffrwkvir_arch.errors import InputError
 from diffrwkvir_arch.toolbox.patching import swap
+from diffrwkvir_arch.toolbox.several_sets import silence_false_warning
 
 
 def mend():
@@ -75,6 +76,7 @@ def mend_number_of_epochs():
             else:
                 logger.info(f'Number of val images/folders in {dataset_opt["name"]}: {len(dataset)}')
                 val_loaders.append(loader)
+        silence_false_warning(opt['model_type'])
         if train_loader is None:
             raise InputError('datasets.train is missing: training needs a dataset')
         refuse_empty_loader(train_loader, train_sampler, opt)
