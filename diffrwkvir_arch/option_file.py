@@ -9,7 +9,7 @@ import re
 from pathlib import Path
 
 from diffrwkvir_arch.errors import InputError, did_you_mean
-from diffrwkvir_arch.option_datasets import check_datasets, check_places, missing_place_hint
+from diffrwkvir_arch.option_datasets import check_datasets, check_places, has_cuda, missing_place_hint
 from diffrwkvir_arch.option_sections import (SCALE_ARGUMENTS, as_count, check_metric, check_network, declared, is_own,
                                              look_up, quoted_words, registries, require, resumes, unknown_option)
 from diffrwkvir_arch.option_training import check_training
@@ -44,6 +44,8 @@ MODELS_ELSEWHERE = {
                      'ImageRestorationModel'], 'RestorationModel'),
     'DiffIRS1Model': 'DiffRWKVIRS1Model', 'DiffIRS2Model': 'DiffRWKVIRS2Model', 'DiffIRS2GANModel': 'DiffRWKVIRGANModel'
 }
+# BasicSR's models that degrade images on a GPU, and what trains without one.
+NEED_CUDA = {'RealESRNetModel': 'RestorationModel', 'RealESRGANModel': 'SRGANModel'}
 OPTIONS_ELSEWHERE = {'train.use_grad_clip': 'train.clip_grad_norm of RestorationModel, such as clip_grad_norm: 0.01'}
 
 
@@ -65,6 +67,10 @@ def check_options(opt, warn):
     fill_defaults(opt)
     model = look_up_model(opt['model_type'])
     own = is_own(model)
+    if own and opt['model_type'] in NEED_CUDA and not (opt['num_gpu'] and has_cuda()):
+        raise InputError(f"model_type: {opt['model_type']} makes its LQs on a GPU, and there is none; "
+                         f"{NEED_CUDA[opt['model_type']]} does without, with datasets.train of type: "
+                         'DegradationDataset, degradation: {type: real_esrgan}')
     if own:
         require(opt, '', ['network_g'])
         check_scale(opt)

@@ -6,7 +6,7 @@ import pytest
 from basicsr.models.sr_model import SRModel
 from basicsr.utils.registry import ARCH_REGISTRY, MODEL_REGISTRY
 
-from diffrwkvir_arch import option_datasets
+from diffrwkvir_arch import option_datasets, option_file
 from diffrwkvir_arch.errors import InputError
 from diffrwkvir_arch.option_file import check_options
 
@@ -331,10 +331,20 @@ def as_users_write(options, name):
 
 
 @pytest.mark.parametrize('name', ['EDSR', 'SwinIR', 'ESRGAN', 'EDVR', 'StyleGAN2', 'RealESRGAN'])
-def test_option_files_of_basicsrs_users_pass(options, name):
+def test_option_files_of_basicsrs_users_pass(options, name, monkeypatch):
+    monkeypatch.setattr(option_file, 'has_cuda', lambda: True)
+    options['num_gpu'] = 'auto'
     _, warnings = checked(as_users_write(options, name))
     # BasicSR's own file for StyleGAN2 sets net_d_iters, which that model does not read.
     assert [warning for warning in warnings if 'net_d_' not in warning] == []
+
+
+@pytest.mark.parametrize('num_gpu, present', [(0, True), ('auto', False), (1, False)])
+def test_real_esrgans_own_model_needs_a_gpu_and_ours_does_without(options, monkeypatch, num_gpu, present):
+    monkeypatch.setattr(option_file, 'has_cuda', lambda: present)
+    opt = {**as_users_write(options, 'RealESRGAN'), 'num_gpu': num_gpu}
+    with pytest.raises(InputError, match='on a GPU, and there is none; SRGANModel does without, with .*real_esrgan'):
+        checked(opt)
 
 
 @pytest.fixture
