@@ -127,6 +127,8 @@ def fill_defaults(opt):
         if section in opt and opt[section] is None:
             opt[section] = {}
         require(opt.get(section, {}), section, [])
+    # Such as --force_yml datasets:val_2=~ leaves.
+    opt['datasets'] = {phase: dataset for phase, dataset in opt['datasets'].items() if dataset is not None}
     opt.setdefault('path', {})
     opt.setdefault('num_gpu', 'auto')
     if opt['num_gpu'] != 'auto':

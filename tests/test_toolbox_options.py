@@ -158,6 +158,14 @@ def test_forced_options_and_flags_arrive(options, write_options, monkeypatch):
     assert (opt['dist'], opt['rank'], opt['world_size']) == (False, 0, 1)
 
 
+def test_a_data_set_is_taken_out_by_none(options, write_options, monkeypatch):
+    options['datasets']['val_2'] = {**options['datasets']['val'], 'name': 'more'}
+    path = write_options(options)
+    assert list(parse(monkeypatch, path, '--force_yml', 'datasets:val_2=~')['datasets']) == ['train', 'val']
+    with pytest.raises(InputError, match='missing option: datasets.train'):
+        parse(monkeypatch, path, '--force_yml', 'datasets:train=~')
+
+
 def test_upstream_stumbles_over_an_equals_sign_in_a_value(options, write_options, monkeypatch):
     path = write_options(options)
     flags = ('--force_yml', 'path:resume_state=/x=y.state')
