@@ -24,6 +24,7 @@ TRAIN_EXAMPLES = """examples:
   basicsr train -opt options/train_DiffRWKVIR_S1_x4.yml
   basicsr train -opt options/train_DiffRWKVIR_S1_x4.yml --auto_resume
   basicsr train -opt my.yml --force_yml train:total_iter=1000 datasets:train:batch_size_per_gpu=4
+  basicsr train --import mypkg -opt my.yml
   torchrun --nproc_per_node 2 -m diffrwkvir_arch train -opt my.yml --launcher pytorch
 
 Writes experiments/NAME in the current directory; an earlier run of that name is archived beside it, unless resumed.
