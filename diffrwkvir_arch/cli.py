@@ -206,8 +206,9 @@ def complain(error, message, arguments):
         import traceback
         traceback.print_exception(error)
     if not is_first_rank():
-        # Where rank 0 fails too, torchrun ends this process before it repeats what rank 0 has said.
-        time.sleep(3)
+        # Where rank 0 fails too, torchrun ends this process before it repeats what rank 0 has said; on a busy machine
+        # that takes its time.
+        time.sleep(10)
     with contextlib.suppress(OSError):
         print(f'basicsr: error: {message}', file=sys.stderr, flush=True)
     return USAGE_ERROR

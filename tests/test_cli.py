@@ -275,7 +275,7 @@ def test_other_ranks_leave_the_word_to_the_first(monkeypatch, capfd):
     monkeypatch.setattr(time, 'sleep', pauses.append)
     monkeypatch.setenv('RANK', '1')
     fail_with(monkeypatch, InputError('bad'))
-    assert main(['test']) == 2 and pauses == [3]
+    assert main(['test']) == 2 and pauses == [10]
     fail_with(monkeypatch, KeyboardInterrupt())
     capfd.readouterr()
     assert main(['test']) == 130 and capfd.readouterr().err == ''
