@@ -27,6 +27,7 @@ TRAIN_EXAMPLES = """examples:
   basicsr train -opt options/train_DiffRWKVIR_S1_x4.yml
   basicsr train -opt options/train_DiffRWKVIR_S1_x4.yml --auto_resume
   basicsr train -opt my.yml --force_yml train:total_iter=1000 datasets:train:batch_size_per_gpu=4
+  basicsr train --import mypkg -opt my.yml
   torchrun --nproc_per_node 2 -m diffrwkvir_arch train -opt my.yml --launcher pytorch
 
 Writes experiments/NAME in the current directory; an earlier run of that name is archived beside it, unless resumed.
@@ -236,8 +237,9 @@ def complain(error, message, arguments):
         import traceback
         traceback.print_exception(error)
     if not is_first_rank():
-        # Where rank 0 fails too, torchrun ends this process before it repeats what rank 0 has said.
-        time.sleep(3)
+        # Where rank 0 fails too, torchrun ends this process before it repeats what rank 0 has said; on a busy machine
+        # that takes its time.
+        time.sleep(10)
     with contextlib.suppress(OSError):
         print(f'basicsr: error: {message}', file=sys.stderr, flush=True)
     return USAGE_ERROR

@@ -9,9 +9,11 @@ import re
 from pathlib import Path
 
 from diffrwkvir_arch.errors import InputError, did_you_mean
-from diffrwkvir_arch.option_sections import (SCALE_ARGUMENTS, as_count, check_metric, check_network, check_training,
-                                             declared, is_own, look_up, quoted_words, registries, require, resumes,
-                                             unknown_option)
+from diffrwkvir_arch.option_datasets import check_datasets, check_places, has_cuda, missing_place_hint
+from diffrwkvir_arch.option_sections import (SCALE_ARGUMENTS, as_count, check_metric, check_network, declared, is_own,
+                                             look_up, quoted_words, registries, require, resumes, unknown_option)
+from diffrwkvir_arch.option_training import check_training
+from diffrwkvir_arch.values import check_flag
 
 KNOWN = {
     '': {
@@ -26,13 +28,9 @@ KNOWN = {
     'logger': {'print_freq', 'save_checkpoint_freq', 'keep_last', 'use_tb_logger', 'wandb'},
     'logger.wandb': {'project', 'resume_id'},
     'dist_params': {'backend', 'port'},
-    'datasets': {
-        'name', 'type', 'dataroot_gt', 'dataroot_lq', 'meta_info_file', 'filename_tmpl', 'io_backend', 'gt_size',
-        'use_hflip', 'use_rot', 'use_shuffle', 'num_worker_per_gpu', 'batch_size_per_gpu', 'dataset_enlarge_ratio',
-        'prefetch_mode', 'num_prefetch_queue', 'pin_memory', 'persistent_workers', 'mean', 'std', 'color', 'scale',
-        'phase'
-    },
 }
+# Those that are true or false; strict_load_g and its like are, too.
+FLAGS = {'': {'find_unused_parameters'}, 'val': {'save_img', 'pbar'}, 'logger': {'use_tb_logger'}}
 SHIPPED_WEIGHTS = Path(__file__).parent / 'weights'
 # How the options of path begin that each network has.
 OF_A_NETWORK = '^(pretrain_network|param_key|strict_load)_'
@@ -40,6 +38,15 @@ OF_A_NETWORK = '^(pretrain_network|param_key|strict_load)_'
 SECTIONS = ('', 'path', 'train', 'val', 'logger', 'logger.wandb', 'dist_params')
 # Options of models that may not be installed here, by section: a file made for them runs, and is told.
 KNOWN_ELSEWHERE = {'': {'tile': 'HATModel'}}
+# What other projects call a model or an option that is here by another name.
+MODELS_ELSEWHERE = {
+    **dict.fromkeys(['HATModel', 'MambaIRModel', 'MambaIRv2Model', 'DATModel', 'SwinFIRModel', 'ImageCleanModel',
+                     'ImageRestorationModel'], 'RestorationModel'),
+    'DiffIRS1Model': 'DiffRWKVIRS1Model', 'DiffIRS2Model': 'DiffRWKVIRS2Model', 'DiffIRS2GANModel': 'DiffRWKVIRGANModel'
+}
+# BasicSR's models that degrade images on a GPU, and what trains without one.
+NEED_CUDA = {'RealESRNetModel': 'RestorationModel', 'RealESRGANModel': 'SRGANModel'}
+OPTIONS_ELSEWHERE = {'train.use_grad_clip': 'train.clip_grad_norm of RestorationModel, such as clip_grad_norm: 0.01'}
 
 
 def check_options(opt, warn):
@@ -58,8 +65,12 @@ def check_options(opt, warn):
     if set(opt['name']) & set('/\\'):
         raise InputError(f'name: {opt["name"]!r} names a folder, and may hold no / or \\')
     fill_defaults(opt)
-    model = look_up('model', opt['model_type'], 'model_type')
+    model = look_up_model(opt['model_type'])
     own = is_own(model)
+    if own and opt['model_type'] in NEED_CUDA and not (opt['num_gpu'] and has_cuda()):
+        raise InputError(f"model_type: {opt['model_type']} makes its LQs on a GPU, and there is none; "
+                         f"{NEED_CUDA[opt['model_type']]} does without, with datasets.train of type: "
+                         'DegradationDataset, degradation: {type: real_esrgan}')
     if own:
         require(opt, '', ['network_g'])
         check_scale(opt)
@@ -91,6 +102,13 @@ def check_options(opt, warn):
         check_checkpoints(opt['path'])
 
 
+def look_up_model(name):
+    """The registered model of that name."""
+    if name in MODELS_ELSEWHERE and name not in registries()['model']:
+        raise InputError(f"model_type: there is no '{name}' here; {MODELS_ELSEWHERE[name]} does its work")
+    return look_up('model', name, 'model_type')
+
+
 def check_scale(opt):
     """The scale is a whole number, and is not left out where the network has one."""
     if opt.get('scale') is not None:
@@ -109,6 +127,8 @@ def fill_defaults(opt):
         if section in opt and opt[section] is None:
             opt[section] = {}
         require(opt.get(section, {}), section, [])
+    # Such as --force_yml datasets:val_2=~ leaves.
+    opt['datasets'] = {phase: dataset for phase, dataset in opt['datasets'].items() if dataset is not None}
     opt.setdefault('path', {})
     opt.setdefault('num_gpu', 'auto')
     if opt['num_gpu'] != 'auto':
@@ -138,6 +158,9 @@ def check_section(opt, path, model, warn):
     require(section, path, [])
     known = KNOWN[path] | declared(model, path)
     for key in section:
+        name = f'{path}.{key}' if path else key
+        if key in FLAGS.get(path, ()) or path == 'path' and key.startswith('strict_load_'):
+            check_flag(name, section[key])
         # A third party's model may put a network's name together.
         if path == '' and key.startswith('network_') and not is_own(model):
             continue
@@ -145,10 +168,9 @@ def check_section(opt, path, model, warn):
             network = re.sub(OF_A_NETWORK, 'network_', key)
             if network in opt or key in known | quoted_words(model):
                 continue
-            raise unknown_option(f'path.{key}', known, f': the option file has no {network}')
+            raise unknown_option(f'path.{key}', known | of_networks(opt), f': the option file has no {network}')
         if key in known:
             continue
-        name = f'{path}.{key}' if path else key
         home = home_of(key, model)
         if home is not None:
             message = f"option '{name}' belongs to {home or 'the top level'}, has no effect here"
@@ -163,9 +185,17 @@ def check_section(opt, path, model, warn):
         if others:
             warn(f"option '{name}' has no effect with model_type {model.__name__}; {others[0]} reads it")
         elif is_own(model):
-            raise unknown_option(name, known)
+            if name in OPTIONS_ELSEWHERE:
+                raise InputError(f"unknown option '{name}': here it is {OPTIONS_ELSEWHERE[name]}")
+            raise unknown_option(name, known | of_networks(opt) if path == 'path' else known)
         else:
             warn(f"unknown option '{name}'{did_you_mean(key, known)}")
+
+
+def of_networks(opt):
+    """The options of path that the file's networks have; BasicSR's earlier names are near to them."""
+    return {f'{option}_{key.removeprefix("network_")}' for key in opt if key.startswith('network_')
+            for option in ('pretrain_network', 'param_key', 'strict_load')}
 
 
 def home_of(key, model):
@@ -174,69 +204,6 @@ def home_of(key, model):
         return 'path'
     sections = [section for section in SECTIONS if key in KNOWN[section] | declared(model, section)]
     return sections[0] if sections else None
-
-
-def check_datasets(opt, warn):
-    """Checks every section of datasets, and that there is one to train or test on."""
-    datasets = opt['datasets']
-    for phase, dataset in datasets.items():
-        path = f'datasets.{phase}'
-        allowed = ('train', 'val') if opt['is_train'] else ('val', 'test')
-        if phase.split('_')[0] not in allowed or (phase != 'train' and phase.startswith('train')):
-            raise InputError(f"'{path}': {'training' if opt['is_train'] else 'testing'} takes the datasets "
-                             f"{'train, val, val_1, val_2, ...' if opt['is_train'] else 'test_1, test_2, ... or val'}"
-                             f'{did_you_mean(phase, allowed)}')
-        require(dataset, path, ['type'])
-        check_dataset(opt, path, dataset, warn)
-    if not datasets:
-        raise InputError('datasets: no dataset is given')
-    names = [dataset['name'] for phase, dataset in datasets.items() if phase != 'train']
-    for name in names:
-        if names.count(name) > 1:
-            raise InputError(f"datasets: two are named '{name}', and would write to one folder; give each its own name")
-    if opt['is_train'] and 'train' not in datasets:
-        raise InputError('missing option: datasets.train')
-
-
-def check_dataset(opt, path, dataset, warn):
-    """Checks one dataset section and fills in its defaults."""
-    cls = look_up('dataset', dataset['type'], f'{path}.type')
-    known = KNOWN['datasets'] | declared(cls, 'datasets') | declared(cls, '')
-    for key in dataset:
-        if key not in known and key not in quoted_words(cls):
-            if is_own(cls):
-                raise unknown_option(f'{path}.{key}', known)
-            warn(f"unknown option '{path}.{key}'{did_you_mean(key, known)}")
-    dataset.setdefault('name', path.rpartition('.')[2])
-    fill_backend(path, dataset)
-    # What a dataset wants to refuse before anything is written.
-    if hasattr(cls, 'check_options'):
-        cls.check_options(path, {**dataset, 'scale': opt.get('scale')})
-    if dataset.get('prefetch_mode') not in (None, 'cpu', 'cuda'):
-        raise InputError(f"{path}.prefetch_mode must be cpu, cuda or ~, got {dataset['prefetch_mode']!r}")
-    if dataset.get('prefetch_mode') == 'cuda' and not has_cuda():
-        warn(f'{path}.prefetch_mode: cuda needs a GPU; loading without prefetching')
-        dataset['prefetch_mode'] = None
-    if dataset.get('prefetch_mode') == 'cuda' and not dataset.get('pin_memory'):
-        raise InputError(f'{path}.prefetch_mode: cuda needs {path}.pin_memory: true')
-    if path == 'datasets.train':
-        require(dataset, path, ['batch_size_per_gpu'])
-        dataset.setdefault('num_worker_per_gpu', 0)
-        as_count(dataset, path, 'batch_size_per_gpu')
-        as_count(dataset, path, 'num_worker_per_gpu', minimum=0)
-        scale, gt_size = opt.get('scale') or 1, dataset.get('gt_size')
-        if isinstance(gt_size, int) and isinstance(scale, int) and gt_size % scale:
-            raise InputError(f'{path}.gt_size: {gt_size} is no multiple of scale {scale}; take '
-                             f'{gt_size // scale * scale or scale} or {(gt_size // scale + 1) * scale}')
-
-
-def check_places(opt):
-    """The folders, LMDBs and lists that datasets name must exist."""
-    for phase, dataset in opt['datasets'].items():
-        for key in ('dataroot_gt', 'dataroot_lq', 'dataroot_mask', 'meta_info_file'):
-            place = dataset.get(key)
-            if isinstance(place, str) and not os.path.exists(os.path.expanduser(place)):
-                raise InputError(f'datasets.{phase}.{key}: {place} does not exist{missing_place_hint(key, place)}')
 
 
 def find_checkpoint(place):
@@ -263,34 +230,6 @@ def check_losses(train):
             loss = look_up('loss', section['type'], f'train.{key}.type')
             if hasattr(loss, 'check_options'):
                 loss.check_options(f'train.{key}', section)
-
-
-def missing_place_hint(key, place):
-    """What to do about a folder or list that is not there."""
-    if key == 'meta_info_file' and 'basicsr/data/meta_info' in place.replace('\\', '/'):
-        return "; BasicSR's package comes without these lists: take the option out to use every image of the folder"
-    return f' (seen from {os.getcwd()})' if not os.path.isabs(os.path.expanduser(place)) else ''
-
-
-def fill_backend(path, dataset):
-    """Adds io_backend where it was left out; folders named NAME.lmdb are LMDBs."""
-    backend = dataset.get('io_backend')
-    if backend is None:
-        backend = dataset['io_backend'] = {}
-    if not isinstance(backend, dict):
-        raise InputError(f'{path}.io_backend must be a section such as {{type: disk}}, got {backend!r}')
-    roots = [dataset[key] for key in ('dataroot_gt', 'dataroot_lq') if isinstance(dataset.get(key), str)]
-    # Imported late: the datasets need BasicSR mended.
-    from diffrwkvir_arch.data.pairing import is_lmdb
-    backend.setdefault('type', 'lmdb' if roots and all(map(is_lmdb, roots)) else 'disk')
-    if backend['type'] not in ('disk', 'lmdb', 'memcached'):
-        raise InputError(f"{path}.io_backend.type must be disk, lmdb or memcached, got {backend['type']!r}")
-
-
-def has_cuda():
-    """Whether there is a CUDA device."""
-    import torch
-    return torch.cuda.is_available()
 
 
 def check_resume_networks(opt):

@@ -5,6 +5,7 @@ import re
 import sys
 
 from diffrwkvir_arch.errors import InputError, did_you_mean
+from diffrwkvir_arch.values import check_flag, is_number
 
 PLUGIN = 'diffrwkvir_arch'
 OWN_PACKAGES = ('basicsr', PLUGIN)
@@ -24,7 +25,7 @@ def look_up(kind, name, path):
     try:
         return registries()[kind].get(name)
     except InputError as error:
-        raise InputError(f'{path}: {error}') from None
+        raise InputError(f'{path}: {error}; basicsr train --import PACKAGE adds those of your own') from None
 
 
 def is_own(cls):
@@ -117,9 +118,24 @@ def check_arguments(path, section, target, warn, strict, left_out=()):
                 warn(str(error))
             else:
                 raise error
+        if key in named and wrote_arguments(target):
+            check_value(f'{path}.{key}', section[key], named[key].default)
     if strict:
         needed = [name for name, parameter in named.items() if parameter.default is parameter.empty]
         require({}, path, [name for name in needed if name not in section])
+
+
+def wrote_arguments(target):
+    """Whether the arguments of a class or function mean what their defaults look like."""
+    return is_own(target) or target.__module__.split('.')[0] == 'torch'
+
+
+def check_value(option, value, default):
+    """Raises InputError for a value that is of another kind than the argument's default."""
+    if isinstance(default, bool):
+        check_flag(option, value)
+    elif isinstance(default, float) and not is_number(value):
+        raise InputError(f'{option} must be a number, got {value!r}')
 
 
 def check_network(opt, key, own_model, warn):
@@ -150,63 +166,6 @@ def refuse_unbuildable(key, section, arch):
         pass    # It looks at numbers, which tensors without memory do not have.
 
 
-def check_training(opt, model, own, warn):
-    """Checks losses, optimizers and the scheduler, and that the schedule lasts as long as the training."""
-    from basicsr.models import lr_scheduler
-    from basicsr.models.base_model import BaseModel
-
-    from diffrwkvir_arch.toolbox.training import find_optimizer
-    train = opt['train']
-    require(train, 'train', ['total_iter'])
-    as_count(train, 'train', 'total_iter')
-    for section, path, key in ((train, 'train', 'warmup_iter'), (opt, '', 'manual_seed')):
-        if section.get(key) is not None:
-            # -1 is BasicSR's word for no warm-up.
-            as_count(section, path, key, minimum=-1 if key == 'warmup_iter' else 0)
-    if (opt['logger'].get('wandb') or {}).get('project') and not opt['logger']['use_tb_logger']:
-        raise InputError('logger.wandb needs logger.use_tb_logger: true, because it copies what TensorBoard gets')
-    if own:
-        require(train, 'train', ['optim_g', 'scheduler'])
-    for key, section in train.items():
-        if own and section is not None and (key.endswith('_opt') or key.startswith('optim_')):
-            require(section, f'train.{key}', ['type'])
-        if not (isinstance(section, dict) and 'type' in section):
-            continue
-        if key.endswith('_opt') and (own or section['type'] in registries()['loss']):
-            loss = look_up('loss', section['type'], f'train.{key}.type')
-            check_arguments(f'train.{key}', section, loss, warn, strict=own)
-        if key.startswith('optim_') and model.get_optimizer is BaseModel.get_optimizer:
-            optimizer = find_optimizer(section['type'], f'train.{key}.type')
-            check_arguments(f'train.{key}', section, optimizer, warn, strict=True, left_out=('params', ))
-    for key in ('optim_g', 'scheduler'):
-        if own:
-            require(train[key], f'train.{key}', ['type'])
-    scheduler = train.get('scheduler')
-    if scheduler is None or model.setup_schedulers is not BaseModel.setup_schedulers:
-        return
-    classes = {
-        'MultiStepLR': lr_scheduler.MultiStepRestartLR,
-        'MultiStepRestartLR': lr_scheduler.MultiStepRestartLR,
-        'CosineAnnealingRestartLR': lr_scheduler.CosineAnnealingRestartLR
-    }
-    if scheduler['type'] not in classes:
-        raise InputError(f"train.scheduler.type: unknown scheduler '{scheduler['type']}'"
-                         f"{did_you_mean(scheduler['type'], classes)}; there are {', '.join(classes)}")
-    check_arguments('train.scheduler', scheduler, classes[scheduler['type']], warn, strict=True,
-                    left_out=('optimizer', 'last_epoch'))
-    for key in ('milestones', 'periods', 'restarts', 'restart_weights'):
-        if key in scheduler and not isinstance(scheduler[key], list):
-            raise InputError(f'train.scheduler.{key} must be a list such as [{scheduler[key]}], got {scheduler[key]!r}')
-    if scheduler['type'] == 'CosineAnnealingRestartLR':
-        # Past the last period BasicSR's scheduler ends in a TypeError.
-        if sum(scheduler['periods']) < train['total_iter']:
-            raise InputError(f"train.scheduler.periods: {scheduler['periods']} add up to {sum(scheduler['periods'])}, "
-                             f"less than train.total_iter {train['total_iter']}")
-        if len(scheduler.get('restart_weights', (1, ))) != len(scheduler['periods']):
-            raise InputError(f"train.scheduler.restart_weights: one weight for each of the {len(scheduler['periods'])} "
-                             'periods is needed')
-
-
 def check_metric(path, section, warn):
     """Checks one metric. BasicSR's own swallow unknown options, only because they are handed 'better' too."""
     require(section, path, ['type'])
@@ -216,6 +175,10 @@ def check_metric(path, section, warn):
     options = {key: value for key, value in section.items() if key != 'better'}
     check_arguments(path, options, metric, warn, strict=is_own(metric),
                     left_out=('img', 'img2', 'mask'))
+    if 'crop_border' in section and is_own(metric):
+        as_count(section, path, 'crop_border', minimum=0)
+    if section.get('input_order', 'HWC') not in ('HWC', 'CHW') and is_own(metric):
+        raise InputError(f"{path}.input_order must be HWC or CHW, got {section['input_order']!r}")
     # What a metric wants to refuse before a training that would only meet it at its first validation.
     if hasattr(metric, 'check_options'):
         metric.check_options(path, section)

@@ -1,6 +1,10 @@
 """How the plugin's parts join BasicSR's registries: a folder's modules are imported, and their decorators register."""
 import importlib
+import os
 import pkgutil
+import sys
+
+from diffrwkvir_arch.errors import InputError, first_line
 
 
 def import_modules(package, suffix):
@@ -14,6 +18,21 @@ def import_modules(package, suffix):
     for name in sorted(module.name for module in pkgutil.iter_modules(folders)):
         if name.endswith(suffix):
             importlib.import_module(f'{package}.{name}')
+
+
+def import_users(name):
+    """Imports a user's own package or module, which may lie in the current directory; its decorators register, too.
+
+    Args:
+        name (str): As in an import statement.
+    """
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())
+    try:
+        importlib.import_module(name)
+    except Exception as error:
+        raise InputError(f'--import {name}: {type(error).__name__}: {first_line(error)} (looked for in {os.getcwd()} '
+                         "and among Python's packages)") from error
 
 
 def register_instead(registry):

@@ -115,6 +115,21 @@ def test_images_without_ground_truth_are_restored(run, options):
     assert len(os.listdir('results/tiny/visualization/own')) == 6
 
 
+@pytest.mark.parametrize('model_type', ['SRModel', 'RestorationModel'])
+def test_sets_with_equal_names_keep_their_images_apart(run, options, model_type):
+    options['model_type'] = model_type
+    options['datasets']['val_2'] = {**options['datasets']['val'], 'name': 'more'}
+    options['val'].update(save_img=True, val_freq=6)
+    code, errors = run('train', options)
+    assert code == 0 and 'only* supported' not in errors
+    folder = 'experiments/tiny/visualization'
+    assert sorted(os.listdir(folder)) == ['more', 'some']
+    assert os.listdir(f'{folder}/more/00') == os.listdir(f'{folder}/some/00') == ['00_6.png']
+    del options['datasets']['val_2']
+    assert run('train', options)[0] == 0
+    assert sorted(os.listdir(folder))[0] == '00'
+
+
 def test_forced_options_reach_the_run(run, options):
     code, _ = run('train', options, '--force_yml', 'train:total_iter=2', 'train:optim_g:lr=1e-4', 'name=other')
     state = torch.load('experiments/other/models/net_g_latest.pth')
@@ -263,7 +278,7 @@ def test_other_ranks_leave_the_word_to_the_first(monkeypatch, capfd):
     monkeypatch.setattr(time, 'sleep', pauses.append)
     monkeypatch.setenv('RANK', '1')
     fail_with(monkeypatch, InputError('bad'))
-    assert main(['test']) == 2 and pauses == [3]
+    assert main(['test']) == 2 and pauses == [10]
     fail_with(monkeypatch, KeyboardInterrupt())
     capfd.readouterr()
     assert main(['test']) == 130 and capfd.readouterr().err == ''

@@ -1,11 +1,12 @@
 """Option files: what is misspelt is named with its nearest known name, what BasicSR's users write passes."""
 import copy
+import importlib.util
 
 import pytest
 from basicsr.models.sr_model import SRModel
 from basicsr.utils.registry import ARCH_REGISTRY, MODEL_REGISTRY
 
-from diffrwkvir_arch import option_file
+from diffrwkvir_arch import option_datasets, option_file
 from diffrwkvir_arch.errors import InputError
 from diffrwkvir_arch.option_file import check_options
 
@@ -40,6 +41,11 @@ def checked(opt, is_train=True):
     ('datasets.val.dataroot_lr', 'dataroot_lq'),
     ('network_g.num_feta', 'num_feat'),
     ('path.resume_sate', 'resume_state'),
+    ('path.pretrain_model_g', 'pretrain_network_g'),
+    ('path.pretrain_network', 'pretrain_network_g'),
+    ('path.pretrained_network_g', 'pretrain_network_g'),
+    ('path.param_key', 'param_key_g'),
+    ('path.strict_load', 'strict_load_g'),
     ('dist_params.backnd', 'backend'),
     ('find_unused_parameter', 'find_unused_parameters'),
 ])
@@ -59,6 +65,9 @@ def test_a_misspelt_option_is_named_with_the_nearest_known_one(options, path, ne
     ('val.metrics.psnr.type', 'calculate_psrn', "did you mean 'calculate_psnr'"),
     ('train.optim_g.type', 'AdmaW', "did you mean 'AdamW'"),
     ('train.scheduler.type', 'MultiStepRL', "did you mean 'MultiStepLR'"),
+    ('model_type', 'HATModel', "there is no 'HATModel' here; RestorationModel does its work"),
+    ('model_type', 'DiffIRS2Model', 'DiffRWKVIRS2Model does its work'),
+    ('train.use_grad_clip', True, 'here it is train.clip_grad_norm of RestorationModel'),
     ('datasets.trian', {'type': 'PairedImageDataset'}, "did you mean 'train'"),
 ])
 def test_an_unknown_name_is_answered_with_the_nearest_registered_one(options, path, value, message):
@@ -98,6 +107,28 @@ def test_an_unknown_name_is_answered_with_the_nearest_registered_one(options, pa
     ('num_gpu', -1, 'num_gpu must be'),
     ('path.pretrain_network_s', 'x.pth', 'no network_s'),
     ('path.ignore_resume_networks', ['network_gg'], 'network_gg'),
+    ('val.metrics.psnr.crop_border', '4', 'val.metrics.psnr.crop_border must be a whole number of at least 0'),
+    ('val.metrics.psnr.crop_border', -4, 'psnr.crop_border must be a whole number'),
+    ('val.metrics.psnr.crop_border', None, 'psnr.crop_border must be a whole number'),
+    ('val.metrics.psnr.input_order', 'CHWW', 'val.metrics.psnr.input_order must be HWC or CHW'),
+    ('train.ema_decay', 1, 'train.ema_decay must be a number of at least 0 and below 1, got 1'),
+    ('train.ema_decay', -0.1, 'train.ema_decay must be'),
+    ('train.ema_decay', True, 'train.ema_decay must be'),
+    ('train.ema_decay', '0.9', 'train.ema_decay must be'),
+    ('train.scheduler.milestones', ['4'], 'train.scheduler.milestones must be a list of numbers'),
+    ('train.scheduler', {'type': 'CosineAnnealingRestartLR', 'periods': [True, 9]}, 'periods must be a list of num'),
+    ('train.scheduler.gamma', 'half', 'train.scheduler.gamma must be a number'),
+    ('train.pixel_opt.loss_weight', 'much', 'train.pixel_opt.loss_weight must be a number'),
+    ('train.pixel_opt.reduction', 'none', 'train.pixel_opt.reduction must be mean or sum'),
+    ('train.optim_g.lr', 'small', 'train.optim_g.lr must be a number'),
+    ('train.optim_g.lr', -1, 'train.optim_g: Adam refuses lr: -1'),
+    ('datasets.train.gt_size', 0, 'datasets.train.gt_size must be a whole number of at least 1'),
+    ('datasets.train.gt_size', '16', 'datasets.train.gt_size must be'),
+    ('datasets.train.dataset_enlarge_ratio', 0, 'datasets.train.dataset_enlarge_ratio must be'),
+    ('datasets.train.dataset_enlarge_ratio', 1.5, 'datasets.train.dataset_enlarge_ratio must be'),
+    ('datasets.train.num_prefetch_queue', 'two', 'datasets.train.num_prefetch_queue must be'),
+    ('datasets.train.io_backend', {'typ': 'lmdb'}, "'datasets.train.io_backend.typ' .did you mean 'type'"),
+    ('datasets.train.io_backend.readahed', True, 'unknown option'),
     ('val.metrics.psnr.better', 'more', 'higher or lower'),
     ('train', 5, "'train' must be a section"),
     ('network_g', 'EDSR', "'network_g' must be a section"),
@@ -110,6 +141,20 @@ def test_an_unknown_name_is_answered_with_the_nearest_registered_one(options, pa
 def test_a_value_that_cannot_work_is_refused_with_its_option(options, path, value, message):
     put(options, path, value)
     with pytest.raises(InputError, match=message.replace('[', r'\[')):
+        checked(options)
+
+
+@pytest.mark.parametrize('path', [
+    'datasets.train.use_hflip', 'datasets.train.use_rot', 'datasets.train.use_shuffle', 'datasets.train.pin_memory',
+    'datasets.val.persistent_workers', 'val.save_img', 'val.pbar', 'val.metrics.psnr.test_y_channel',
+    'path.strict_load_g', 'logger.use_tb_logger', 'find_unused_parameters', 'train.optim_g.amsgrad',
+    'network_g.use_checkpoint', 'train.compile', 'val.self_ensemble'
+])
+@pytest.mark.parametrize('value', ['no', 1])
+def test_what_is_true_or_false_is_nothing_else(options, path, value):
+    options.update(model_type='RestorationModel', network_g={'type': 'DiffRWKVIRS2', 'scale': 2})
+    put(options, path, value)
+    with pytest.raises(InputError, match=f'{path} must be true or false, got {value!r}'):
         checked(options)
 
 
@@ -146,6 +191,24 @@ def test_options_that_basicsr_fails_without_get_defaults(options):
     assert opt['datasets']['train']['num_worker_per_gpu'] == 0
 
 
+def test_left_open_values_have_their_meaning(options):
+    options['train']['ema_decay'] = options['datasets']['train']['gt_size'] = None
+    opt, _ = checked(options)
+    assert opt['train']['ema_decay'] == 0 and opt['datasets']['train']['gt_size'] is None
+
+
+@pytest.mark.parametrize('package, section', [('wandb', {'use_tb_logger': True, 'wandb': {'project': 'x'}}),
+                                              ('tensorboard', {'use_tb_logger': True})])
+def test_loggers_that_are_not_installed_are_refused_in_time(options, monkeypatch, package, section):
+    options['logger'].update(section)
+    found = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, 'find_spec', lambda name: object() if name == 'wandb' else found(name))
+    checked(options)
+    monkeypatch.setattr(importlib.util, 'find_spec', lambda name: None if name == package else object())
+    with pytest.raises(InputError, match=f'logger.* needs {package}, which is not installed: pip install {package}'):
+        checked(options)
+
+
 def test_whole_numbers_may_be_written_as_5e3(options):
     options['train']['total_iter'] = 5e3
     options['val']['val_freq'] = 1e3
@@ -168,10 +231,10 @@ def test_a_training_file_is_not_tested_by_mistake(options):
 
 def test_prefetching_to_a_gpu_needs_one_and_pinned_memory(options, monkeypatch):
     options['datasets']['train']['prefetch_mode'] = 'cuda'
-    monkeypatch.setattr(option_file, 'has_cuda', lambda: False)
+    monkeypatch.setattr(option_datasets, 'has_cuda', lambda: False)
     opt, warnings = checked(options)
     assert opt['datasets']['train']['prefetch_mode'] is None and 'needs a GPU' in warnings[0]
-    monkeypatch.setattr(option_file, 'has_cuda', lambda: True)
+    monkeypatch.setattr(option_datasets, 'has_cuda', lambda: True)
     with pytest.raises(InputError, match='needs datasets.train.pin_memory: true'):
         checked(options)
     options['datasets']['train']['pin_memory'] = True
@@ -268,10 +331,20 @@ def as_users_write(options, name):
 
 
 @pytest.mark.parametrize('name', ['EDSR', 'SwinIR', 'ESRGAN', 'EDVR', 'StyleGAN2', 'RealESRGAN'])
-def test_option_files_of_basicsrs_users_pass(options, name):
+def test_option_files_of_basicsrs_users_pass(options, name, monkeypatch):
+    monkeypatch.setattr(option_file, 'has_cuda', lambda: True)
+    options['num_gpu'] = 'auto'
     _, warnings = checked(as_users_write(options, name))
     # BasicSR's own file for StyleGAN2 sets net_d_iters, which that model does not read.
     assert [warning for warning in warnings if 'net_d_' not in warning] == []
+
+
+@pytest.mark.parametrize('num_gpu, present', [(0, True), ('auto', False), (1, False)])
+def test_real_esrgans_own_model_needs_a_gpu_and_ours_does_without(options, monkeypatch, num_gpu, present):
+    monkeypatch.setattr(option_file, 'has_cuda', lambda: present)
+    opt = {**as_users_write(options, 'RealESRGAN'), 'num_gpu': num_gpu}
+    with pytest.raises(InputError, match='on a GPU, and there is none; SRGANModel does without, with .*real_esrgan'):
+        checked(opt)
 
 
 @pytest.fixture

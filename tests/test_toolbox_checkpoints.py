@@ -8,8 +8,10 @@ import basicsr.train
 import numpy as np
 import pytest
 import torch
+from basicsr.archs import build_network
 from basicsr.models import build_model
 from basicsr.models.base_model import BaseModel
+from basicsr.models.sr_model import SRModel
 
 from diffrwkvir_arch.cli import main
 from diffrwkvir_arch.errors import InputError
@@ -179,7 +181,6 @@ def test_another_networks_checkpoint_is_told_in_one_line(model, opt):
 
 
 def test_another_scale_is_recognised(model, opt):
-    from basicsr.archs import build_network
     other = build_network(dict(opt['network_g'], upscale=3))
     torch.save({'params': other.state_dict()}, network_file(opt))
     with pytest.raises(InputError, match=r'upsample\.0\.bias: \(72,\) in the file, \(32,\) in the network.*other scale'):
@@ -187,6 +188,16 @@ def test_another_scale_is_recognised(model, opt):
     # As upstream: what fits is taken, the rest logged.
     model.load_network(model.net_g, network_file(opt), strict=False)
     assert torch.equal(model.net_g.conv_first.weight, other.conv_first.weight)
+
+
+def test_what_a_file_lacks_starts_alike_in_the_network_and_its_moving_average(model, opt):
+    other = build_network(dict(opt['network_g'], upscale=3))
+    torch.save({'params': other.state_dict()}, network_file(opt))
+    opt['path'].update(pretrain_network_g=network_file(opt), strict_load_g=False)
+    model = build_model(opt)
+    average = model.net_g_ema.state_dict()
+    assert all(torch.equal(average[name], tensor) for name, tensor in model.net_g.state_dict().items())
+    assert torch.equal(average['conv_first.weight'], other.conv_first.weight)
 
 
 # ----- states -----
@@ -316,6 +327,20 @@ def test_best_metrics_of_a_set_without_gt_survive_too(model, opt):
     assert resumed.best_metric_results == {'own': {'niqe': record}}
 
 
+def test_sets_that_nothing_is_measured_on_resume_too(model, opt):
+    opt['datasets']['val_2'] = {'name': 'own', 'type': 'SingleImageDataset', 'dataroot_lq': 'x'}
+    record = {'psnr': {'better': 'higher', 'val': 30., 'iter': 2}}
+    state = {'iter': 3, 'epoch': 0, 'optimizers': [x.state_dict() for x in model.optimizers],
+             'schedulers': [x.state_dict() for x in model.schedulers], 'best_metric_results': {'some': record}}
+    resumed = build_model(opt)
+    resumed.resume_training(copy.deepcopy(state))
+    assert resumed.best_metric_results == {'some': record}
+    opt['val']['metrics'] = None
+    resumed = build_model(opt)
+    resumed.resume_training(state)
+    assert resumed.best_metric_results == {}
+
+
 def test_random_states_survive_with_a_normal_number_in_store():
     np.random.normal()  # numpy draws two and keeps one
     states = get_random_states()
@@ -357,6 +382,22 @@ def test_a_resumed_run_is_the_run_that_never_stopped(options, write_options, wor
         for name, tensor in whole[key].items():
             assert torch.equal(resumed[key][name], tensor), name
     assert sorted(os.listdir('experiments')) == ['tiny', 'whole']
+
+
+def test_validating_changes_no_weights(options, write_options, workdir, monkeypatch):
+    feed_data = SRModel.feed_data
+
+    def feed_noisy(self, data):
+        feed_data(self, data)
+        if len(self.lq) > 1:    # A batch of training.
+            self.lq += torch.randn_like(self.lq)
+
+    monkeypatch.setattr(SRModel, 'feed_data', feed_noisy)
+    path = write_options(options)
+    for name, frequency in (('never', 100), ('often', 1)):
+        assert main(['train', '-opt', path, '--force_yml', f'name={name}', f'val:val_freq={frequency}']) == 0
+    never, often = (torch.load(f'experiments/{name}/models/net_g_latest.pth')['params'] for name in ('never', 'often'))
+    assert all(torch.equal(often[name], tensor) for name, tensor in never.items())
 
 
 def test_a_run_resumed_with_shorter_batches_still_reaches_its_end(options, write_options, workdir):

@@ -7,6 +7,7 @@ import threading
 
 import basicsr.data
 import basicsr.train
+import cv2
 import lmdb
 import numpy as np
 import pytest
@@ -68,6 +69,18 @@ def test_a_batch_larger_than_the_data_is_refused(opt):
         basicsr.train.create_train_val_dataloader(opt, LOG)
     opt['datasets']['train']['dataset_enlarge_ratio'] = 3
     assert len(basicsr.train.create_train_val_dataloader(opt, LOG)[0]) == 1
+
+
+@pytest.mark.parametrize('workers', [0, 1])
+def test_images_of_several_sizes_need_patches_or_batches_of_one(opt, image_folders, workers):
+    for folder, side in zip(image_folders, (24, 12)):
+        cv2.imwrite(str(folder / '06.png'), np.zeros((side, side, 3), np.uint8))
+    data = opt['datasets']['train']
+    data.update(gt_size=None, batch_size_per_gpu=7, num_worker_per_gpu=workers, use_rot=False)
+    with pytest.raises(InputError, match='differ in size, 12x12 and 20x16: take patches of one size, gt_size, or'):
+        next(iter(basicsr.train.create_train_val_dataloader(opt, LOG)[0]))
+    data.update(batch_size_per_gpu=1)
+    assert len(list(basicsr.train.create_train_val_dataloader(opt, LOG)[0])) == 7
 
 
 def test_without_training_data_the_missing_option_is_named(opt):

@@ -100,6 +100,7 @@ def test_exponents_are_numbers(text, value):
 
 @pytest.mark.parametrize('text, value', [
     ('1e-4', 1e-4), ('-1', -1), ('3', 3), ('0.5', .5), ('!!float 2e3', 2000.), ('true', True), ('False', False),
+    ('yes', True), ('No', False), ('on', True), ('off', False),
     ('~', None), ('none', None), ('[1, 2e-1, a]', [1, .2, 'a']), ('[[1,2],[3]]', [[1, 2], [3]]), ('a=b', 'a=b'),
     ('{}x4', '{}x4'), ('{}', '{}'), ('{type: jpeg, quality: [10, 1e1]}', {'type': 'jpeg', 'quality': [10, 10.]}),
     ('{type: jpeg', '{type: jpeg'), ('{day: 2020-99-99}', '{day: 2020-99-99}'), ('x.pth', 'x.pth'), ('', '')
@@ -155,6 +156,14 @@ def test_forced_options_and_flags_arrive(options, write_options, monkeypatch):
     assert opt['path']['models'] == '/somewhere/experiments/tiny/models'
     assert opt['datasets']['train']['phase'] == 'train' and opt['datasets']['val']['scale'] == 2
     assert (opt['dist'], opt['rank'], opt['world_size']) == (False, 0, 1)
+
+
+def test_a_data_set_is_taken_out_by_none(options, write_options, monkeypatch):
+    options['datasets']['val_2'] = {**options['datasets']['val'], 'name': 'more'}
+    path = write_options(options)
+    assert list(parse(monkeypatch, path, '--force_yml', 'datasets:val_2=~')['datasets']) == ['train', 'val']
+    with pytest.raises(InputError, match='missing option: datasets.train'):
+        parse(monkeypatch, path, '--force_yml', 'datasets:train=~')
 
 
 def test_upstream_stumbles_over_an_equals_sign_in_a_value(options, write_options, monkeypatch):

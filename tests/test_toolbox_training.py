@@ -1,8 +1,10 @@
 """Optimizers, moving averages, several processes, log lines, Ctrl-C: upstream's faults and their mends."""
+import math
 import os
 import signal
 import subprocess
 import sys
+import time
 import warnings
 
 import cv2
@@ -19,7 +21,7 @@ from basicsr.utils.logger import MessageLogger
 
 from diffrwkvir_arch.cli import main
 from diffrwkvir_arch.errors import InputError
-from diffrwkvir_arch.toolbox import logs, stopping
+from diffrwkvir_arch.toolbox import locking, logs, stopping
 from diffrwkvir_arch.toolbox.stopping import StopRequest, TrainingStopped, stop_request
 
 
@@ -189,6 +191,18 @@ def test_a_metric_without_ground_truth_says_so():
     assert calculate_metric({**data, 'img2': data['img'] + 1}, dict(opt)) > 40
 
 
+@pytest.mark.parametrize('metric, border', [('psnr', 16), ('psnr', 1000), ('ssim', 11), ('ssim', 16)])
+@pytest.mark.parametrize('order', ['HWC', 'CHW'])
+def test_what_lies_within_its_border_is_nan_with_one_line(metric, border, order, recwarn):
+    image = np.zeros((32, 40, 3) if order == 'HWC' else (3, 32, 40), np.uint8)
+    opt = {'type': f'calculate_{metric}', 'crop_border': border, 'input_order': order}
+    assert math.isnan(calculate_metric({'img': image, 'img2': image}, opt))
+    (warning, ) = recwarn
+    assert 'is nan: an image of 40x32 pixels has less than' in str(warning.message)
+    least = 11 if metric == 'ssim' else 1
+    assert calculate_metric({'img': image, 'img2': image}, {**opt, 'crop_border': (32 - least) // 2}) >= 1
+
+
 # ----- Ctrl-C -----
 
 
@@ -268,19 +282,41 @@ def test_the_final_validation_counts_the_iterations_there_were(opt):
     assert seen == [6, 'name', 7]
 
 
-def test_ctrl_c_saves_and_the_run_can_be_taken_up(options, write_options, workdir):
-    options['train']['total_iter'] = 100000
-    options['logger']['save_checkpoint_freq'] = 100000
-    options['datasets']['train']['num_worker_per_gpu'] = 1
-    path = write_options(options)
-    process = subprocess.Popen([sys.executable, '-m', 'diffrwkvir_arch', 'train', '-opt', path], stdout=subprocess.PIPE,
-                               stderr=subprocess.PIPE, text=True)
+def start_training(path, *flags):
+    """A training in a process group of its own, once its first iterations are logged."""
+    process = subprocess.Popen([sys.executable, '-m', 'diffrwkvir_arch', 'train', '-opt', path, *flags],
+                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
     for line in process.stderr:
         if 'lr:(' in line:
-            break
-    process.send_signal(signal.SIGINT)
+            return process
+    raise AssertionError(f'training ended with {process.wait()}')
+
+
+@pytest.fixture
+def endless(options):
+    """Options of a training that ends by signals alone, with a worker that loads its data."""
+    options['train']['total_iter'] = options['logger']['save_checkpoint_freq'] = 100000
+    options['datasets']['train']['num_worker_per_gpu'] = 1
+    return options
+
+
+def one_alive(group):
+    """Whether a process group has a process left."""
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize('number, send', [(signal.SIGINT, os.kill), (signal.SIGTERM, os.killpg)])
+def test_a_signal_saves_and_the_run_can_be_taken_up(endless, write_options, workdir, number, send):
+    path = write_options(endless)
+    process = start_training(path)
+    send(process.pid, number)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130, errors
+    assert not one_alive(process.pid)
     (state, ) = os.listdir('experiments/tiny/training_states')
     last = errors.strip().splitlines()[-1]
     assert last.startswith('basicsr: stopped after iteration') and state in last and 'Traceback' not in errors
@@ -288,3 +324,33 @@ def test_ctrl_c_saves_and_the_run_can_be_taken_up(options, write_options, workdi
     assert torch.load(f'experiments/tiny/training_states/{state}')['epoch'] == iteration // 3
     assert main(['train', '-opt', path, '--auto_resume', '--force_yml', f'train:total_iter={iteration + 2}']) == 0
     assert os.listdir('experiments') == ['tiny']
+
+
+# ----- two trainings of one name -----
+
+
+@pytest.mark.parametrize('flags', [[], ['--auto_resume']])
+def test_a_training_keeps_others_out_of_its_folder_until_it_is_dead(endless, write_options, workdir, capfd, flags):
+    path = write_options(endless)
+    process = start_training(path)
+    try:
+        assert main(['train', '-opt', path, *flags]) == 2
+        error = capfd.readouterr().err.strip().splitlines()[-1]
+        assert f'experiments/tiny belongs to a training that still runs (process {process.pid} on ' in error
+        assert sorted(os.listdir('experiments')) == ['.tiny.lock', 'tiny']
+    finally:
+        process.kill()
+    process.wait()
+    # Its data worker is still there, for as long as it takes to see that.
+    assert main(['train', '-opt', path, *flags, '--force_yml', 'train:total_iter=2']) == 0
+    assert len(os.listdir('experiments')) == 2 and '.tiny.lock' not in os.listdir('experiments')
+    deadline = time.monotonic() + 30
+    while one_alive(process.pid) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    assert not one_alive(process.pid)
+
+
+def test_where_locks_are_unknown_a_folder_is_everybodys(tmp_path, monkeypatch):
+    monkeypatch.setattr(locking, 'fcntl', None)
+    assert locking.FolderLock().take(str(tmp_path / 'experiments' / 'tiny')) is None
+    assert os.listdir(tmp_path) == []

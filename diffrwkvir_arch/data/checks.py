@@ -2,6 +2,7 @@
 import inspect
 
 from diffrwkvir_arch.errors import InputError, did_you_mean
+from diffrwkvir_arch.values import is_number
 
 
 def check_keys(option, section, target):
@@ -74,8 +75,3 @@ def as_range_around_one(option, value, least, most):
     if not low <= 1 <= high:
         raise InputError(f'{option} must reach from at most 1 to at least 1, got {value!r}')
     return low, high
-
-
-def is_number(value):
-    """Whether an option is a number; YAML's booleans are none."""
-    return isinstance(value, (int, float)) and not isinstance(value, bool)

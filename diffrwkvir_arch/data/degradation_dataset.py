@@ -8,6 +8,7 @@ from diffrwkvir_arch.data.degradations import build_degradations, drawn_for, rea
 from diffrwkvir_arch.data.image_list import ImageList
 from diffrwkvir_arch.data.image_source import shown, to_tensor
 from diffrwkvir_arch.errors import InputError
+from diffrwkvir_arch.values import check_flag
 
 # LQ pixels by which a patch is larger while it is degraded, where the image has them: cropped afterwards, JPEG's blocks
 # of 8x8 lie anywhere in it, as in photographs that were cropped.
@@ -73,8 +74,7 @@ class DegradationDataset(ImageList):
             raise InputError(f'{path}: DegradationDataset needs degradation, such as degradation: {{type: '
                              'gaussian_noise, sigma: 25}')
         build_degradations(f'{path}.degradation', opt['degradation'], opt.get('scale') or 1)
-        if opt.get('gt_usm') not in (None, False, True):
-            raise InputError(f'{path}.gt_usm must be true or false, got {opt["gt_usm"]!r}')
+        check_flag(f'{path}.gt_usm', opt.get('gt_usm'))
         check_seed(f'{path}.seed', opt.get('seed') or 0)
 
     def __getitem__(self, index):

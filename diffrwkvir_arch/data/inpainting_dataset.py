@@ -8,6 +8,7 @@ from diffrwkvir_arch.data.image_source import shown, to_tensor
 from diffrwkvir_arch.data.mask_folder import MaskFolder
 from diffrwkvir_arch.data.mask_presets import DrawnMasks
 from diffrwkvir_arch.errors import InputError
+from diffrwkvir_arch.values import check_flag
 
 # What holes are filled with in lq: middle grey. Our networks fill them anew; others and people see it.
 FILL = 0.5
@@ -60,6 +61,7 @@ class InpaintingDataset(ImageList):
         if bool(opt.get('mask')) == bool(opt.get('dataroot_mask')):
             raise InputError(f'{path}: InpaintingDataset needs either mask, such as mask: {{preset: lama_thick_256}}, '
                              'or dataroot_mask, a folder of masks')
+        check_flag(f'{path}.invert_mask', opt.get('invert_mask'))
         mask = opt.get('mask')
         for key in ('filename_tmpl', 'invert_mask'):
             if mask and key in opt:

@@ -11,8 +11,9 @@ import numpy as np
 from basicsr.data.degradations import generate_gaussian_noise, random_mixed_kernels
 
 from diffrwkvir_arch.bicubic import imresize
-from diffrwkvir_arch.data.checks import as_range, is_number
+from diffrwkvir_arch.data.checks import as_range
 from diffrwkvir_arch.errors import InputError, did_you_mean
+from diffrwkvir_arch.values import is_number
 
 KERNELS = ('iso', 'aniso', 'generalized_iso', 'generalized_aniso', 'plateau_iso', 'plateau_aniso')
 

@@ -9,6 +9,7 @@ from diffrwkvir_arch.errors import InputError
 from diffrwkvir_arch.self_ensemble import self_ensemble
 from diffrwkvir_arch.tiling import checked_overlap, restore_tiled
 from diffrwkvir_arch.toolbox.network_options import with_defaults
+from diffrwkvir_arch.values import check_flag
 
 
 class Inference:
@@ -27,8 +28,7 @@ class Inference:
             if val.get(key) is not None and (isinstance(val[key], bool) or not isinstance(val[key], int)):
                 raise InputError(f'val.{key} must be a whole number of LQ pixels, got {val[key]!r}')
         checked_overlap(val.get('tile'), val.get('tile_overlap'), names=('val.tile', 'val.tile_overlap'))
-        if val.get('self_ensemble') not in (None, False, True):
-            raise InputError(f'val.self_ensemble must be true or false, got {val["self_ensemble"]!r}')
+        check_flag('val.self_ensemble', val.get('self_ensemble'))
 
     def test(self):
         """Restores self.lq with the EMA weights where there are any; never through a DDP wrapper."""

@@ -9,6 +9,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from diffrwkvir_arch.errors import InputError
 from diffrwkvir_arch.option_sections import as_count
+from diffrwkvir_arch.values import check_flag, is_number
 
 from .inference import Inference
 from .validation import Validation
@@ -51,12 +52,10 @@ class RestorationModel(Validation, Inference, SRModel):
             value = train.get(key)
             if value is None:
                 continue
-            is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-            if not is_number or value < 0 or not (value or allows_zero):
+            if not is_number(value) or value < 0 or not (value or allows_zero):
                 raise InputError(f'train.{key} must be a number {"of at least" if allows_zero else "above"} 0, got '
                                  f'{value!r}')
-        if train.get('compile') not in (None, False, True):
-            raise InputError(f'train.compile must be true or false, got {train["compile"]!r}')
+        check_flag('train.compile', train.get('compile'))
         if train.get(MICRO_BATCH) is not None:
             as_count(train, 'train', MICRO_BATCH)
         if not train.get('pixel_opt') and not train.get('perceptual_opt'):

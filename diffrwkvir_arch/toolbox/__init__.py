@@ -16,9 +16,9 @@ def mend():
     from diffrwkvir_arch.toolbox.imports import mend_imports
     mend_imports()
 
-    from diffrwkvir_arch.toolbox import (checkpoints, distributed, images, lmdb_backend, loading, logs, options,
-                                         registries, resuming, stopping, training)
-    for part in (registries, options, distributed, loading, lmdb_backend, images, checkpoints, training, resuming,
-                 stopping, logs):
+    from diffrwkvir_arch.toolbox import (checkpoints, distributed, images, lmdb_backend, loading, locking, logs,
+                                         options, registries, resuming, schedules, several_sets, stopping, training)
+    for part in (registries, options, distributed, loading, lmdb_backend, images, checkpoints, training, schedules,
+                 resuming, locking, several_sets, stopping, logs):
         part.mend()
     _mended = True

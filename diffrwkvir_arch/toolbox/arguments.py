@@ -6,7 +6,8 @@ def option_arguments(prog=None, description=None, epilog=None):
     """The parser of BasicSR's own flags, as in utils/options.py:82-90.
 
     Returns:
-        argparse.ArgumentParser: With -opt, --launcher, --auto_resume, --debug and --force_yml.
+        argparse.ArgumentParser: With -opt, --launcher, --auto_resume, --debug and --force_yml; and --import, which is
+            ours.
     """
     parser = argparse.ArgumentParser(
         prog=prog, description=description, epilog=epilog, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -18,6 +19,10 @@ def option_arguments(prog=None, description=None, epilog=None):
     parser.add_argument(
         '--debug', action='store_true',
         help='trial run as experiment debug_NAME: validates and saves every 8 iterations, shows tracebacks')
+    parser.add_argument(
+        '--import', dest='imports', action='append', default=[], metavar='PACKAGE',
+        help='a package or module of your own, which registers networks, models, losses, datasets or metrics; may be '
+        'given again')
     parser.add_argument(
         '--force_yml',
         nargs='+',

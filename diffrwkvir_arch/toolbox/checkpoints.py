@@ -173,9 +173,10 @@ def explain_misfit(wanted, found):
 
 def mend_loading():
     """Faults of models/base_model.py:276-303: a missing or truncated file ends in a traceback of the unpickler, a plain
-    state dict in KeyError: 'params' (BasicSR#253), another network's checkpoint in pages of keys.
+    state dict in KeyError: 'params' (BasicSR#253), another network's checkpoint in pages of keys; with `strict=False`
+    layers that the file lacks are random twice over, in the network and in its moving average.
     Mend: one line that names the file, the network and the first keys that differ; plain state dicts are read.
-    `strict=False` works as before: it takes what fits and logs the rest.
+    `strict=False` takes what fits and logs the rest, which the moving average has from its network.
     """
 
     def load_network(self, net, load_path, strict=True, param_key='params'):
@@ -202,6 +203,9 @@ def mend_loading():
                                  + (f'. Its network has {made}' if made else ''))
         else:
             self._print_different_keys_loading(net, weights, strict)
+            if net is getattr(self, 'net_g_ema', None):
+                # BasicSR has built it with random weights of its own.
+                self.model_ema(0)
         net.load_state_dict(weights, strict=strict)
 
     swap(BaseModel, 'load_network', load_network)

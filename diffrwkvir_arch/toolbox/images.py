@@ -1,5 +1,7 @@
-"""Image operations of BasicSR that today's OpenCV refuses, and metrics without a ground truth."""
+"""Image operations of BasicSR that today's OpenCV refuses, and calls of metrics that cannot measure."""
 import inspect
+import math
+import warnings
 
 import basicsr.metrics
 from basicsr.data import degradations
@@ -12,7 +14,7 @@ from diffrwkvir_arch.toolbox.patching import swap
 def mend():
     """Applies the mends of this file."""
     mend_jpeg_quality()
-    mend_metric_without_gt()
+    mend_calling_metrics()
 
 
 def mend_jpeg_quality():
@@ -26,16 +28,27 @@ def mend_jpeg_quality():
     swap(degradations, 'add_jpg_compression', add_jpg_compression)
 
 
-def mend_metric_without_gt():
-    """Fault: metrics/__init__.py:18, PSNR on a SingleImageDataset ends in "missing 1 required positional argument:
-    'img2'".
-    Mend: says which metric and what to do.
+# The least side of what SSIM and PSNR can measure.
+LEAST_SIDE = {'calculate_ssim': 11, 'calculate_psnr': 1}
+
+
+def mend_calling_metrics():
+    """Faults: metrics/__init__.py:18, PSNR on a SingleImageDataset ends in "missing 1 required positional argument:
+    'img2'"; metrics/psnr_ssim.py:35 and 116, of an image within its crop_border SSIM ends in OpenCV's assertion.
+    Mend: says which metric and what to do; and nan with a warning, as for all that cannot be measured.
     """
 
     def calculate_metric(data, opt):
         if 'img2' not in data and needs_gt(opt['type']):
             raise InputError(f'val.metrics: {opt["type"]} compares with a ground truth, and this dataset has none; '
                              'take the metric out or use PairedImageDataset with dataroot_gt')
+        if opt['type'] in LEAST_SIDE:
+            height, width = data['img'].shape[-2:] if opt.get('input_order') == 'CHW' else data['img'].shape[:2]
+            least, border = LEAST_SIDE[opt['type']], opt['crop_border']
+            if min(height, width) - 2 * border < least:
+                warnings.warn(f'{opt["type"]} is nan: an image of {width}x{height} pixels has less than '
+                              f'{least}x{least} inside crop_border: {border}', stacklevel=2)
+                return math.nan
         return calculate_metric.upstream(data, opt)
 
     swap(basicsr.metrics, 'calculate_metric', calculate_metric)

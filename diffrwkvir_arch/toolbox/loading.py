@@ -1,6 +1,7 @@
 """From datasets to batches: samplers, loaders, prefetchers, and how many epochs training takes."""
 import math
 import random
+import signal
 import sys
 from functools import partial
 
@@ -13,6 +14,7 @@ from basicsr.data.prefetch_dataloader import CPUPrefetcher, PrefetchDataLoader, 
 
 from diffrwkvir_arch.errors import InputError
 from diffrwkvir_arch.toolbox.patching import swap
+from diffrwkvir_arch.toolbox.several_sets import silence_false_warning
 
 
 def mend():
@@ -74,6 +76,7 @@ def mend_number_of_epochs():
             else:
                 logger.info(f'Number of val images/folders in {dataset_opt["name"]}: {len(dataset)}')
                 val_loaders.append(loader)
+        silence_false_warning(opt['model_type'])
         if train_loader is None:
             raise InputError('datasets.train is missing: training needs a dataset')
         refuse_empty_loader(train_loader, train_sampler, opt)
@@ -116,30 +119,55 @@ def refuse_empty_loader(loader, sampler, opt):
                          f'{math.ceil(batch * opt["world_size"] / images)}')
 
 
-def seed_worker(worker_id, rank):
+def outlive_first_sigterm():
+    """Lets this worker go on after one SIGTERM: a cluster sends it to all processes, and the last iteration needs data.
+
+    The second one ends it, such as DataLoader sends to workers that hang; without a parent PyTorch's watchdog does.
+    """
+    signal.signal(signal.SIGTERM, lambda number, frame: signal.signal(signal.SIGTERM, signal.SIG_DFL))
+
+
+def start_worker(worker_id, rank):
     """Seeds a worker's numpy and random from torch's, which differ per worker and epoch; and per rank."""
+    outlive_first_sigterm()
     seed = (torch.initial_seed() + rank * 1000003) % 2**32
     np.random.seed(seed)
     random.seed(seed)
 
 
+def collate(items):
+    """A training batch of a dataset's items, as PyTorch makes it; whole images of several sizes make none."""
+    try:
+        return torch.utils.data.default_collate(items)
+    except RuntimeError:
+        sides = {item['lq'].shape[-2:] for item in items if isinstance(item, dict) and 'lq' in item}
+        if len(sides) < 2:
+            raise
+    sizes = ' and '.join(f'{width}x{height}' for height, width in sorted(sides)[:2])
+    raise InputError(f'datasets.train: the LQ images of a batch differ in size, {sizes}: take patches of one size, '
+                     'gt_size, or whole images one by one, batch_size_per_gpu: 1')
+
+
 def mend_loader():
     """Faults of data/__init__.py:42-101: every epoch's new workers get the same seed, so they repeat the same crops and
-    flips; `persistent_workers: true` without workers (and on validation data, which has none) is a ValueError; under a
-    launcher the start method is spawn, and each epoch waits for workers that import torch anew.
-    Mend: worker seeds come from a generator that moves on, workers are forked on Linux and kept, unless
+    flips; each validation draws from the random numbers of training, so that they depend on val_freq; images of several
+    sizes end in "stack expects each tensor to be equal size"; `persistent_workers: true` without workers (and on
+    validation data, which has none) is a ValueError; under a launcher the start method is spawn, and each epoch waits
+    for workers that import torch anew.
+    Mend: seeds come from a generator of the loader's own that moves on, workers are forked on Linux and kept, unless
     persistent_workers says false.
     """
 
     def build_dataloader(dataset, dataset_opt, num_gpu=1, dist=False, sampler=None, seed=None):
         phase = dataset_opt['phase']
         pin_memory = dataset_opt.get('pin_memory', False) and torch.cuda.is_available()
-        arguments = {'dataset': dataset, 'pin_memory': pin_memory}
+        # An own generator: every pass draws a seed, and must not move the random state that training goes on with,
+        # whether or not it validates, and that training states store.
+        generator = torch.Generator()
+        arguments = {'dataset': dataset, 'pin_memory': pin_memory, 'generator': generator}
         if phase == 'train':
             processes = 1 if dist else max(1, num_gpu)
             workers = dataset_opt.get('num_worker_per_gpu', 0) * processes
-            # An own generator: drawing worker seeds must not move the random state that training states store.
-            generator = torch.Generator()
             if seed is not None:
                 generator.manual_seed(seed)
             arguments.update(
@@ -147,11 +175,11 @@ def mend_loader():
                 shuffle=sampler is None,
                 sampler=sampler,
                 drop_last=True,
-                num_workers=workers,
-                generator=generator)
+                collate_fn=collate,
+                num_workers=workers)
             if workers > 0:
                 arguments.update(
-                    worker_init_fn=partial(seed_worker, rank=basicsr.data.get_dist_info()[0]),
+                    worker_init_fn=partial(start_worker, rank=basicsr.data.get_dist_info()[0]),
                     persistent_workers=dataset_opt.get('persistent_workers', True),
                     multiprocessing_context='fork' if sys.platform == 'linux' else None)
         elif phase in ('val', 'test'):

@@ -15,6 +15,7 @@ from basicsr.utils.dist_util import get_dist_info, init_dist, master_only
 
 from diffrwkvir_arch import option_file
 from diffrwkvir_arch.errors import InputError, did_you_mean, first_line
+from diffrwkvir_arch.registration import import_users
 from diffrwkvir_arch.toolbox.arguments import drop_local_rank, option_arguments
 from diffrwkvir_arch.toolbox.distributed import agree
 from diffrwkvir_arch.toolbox.logs import close_logs, warn
@@ -113,11 +114,15 @@ def find_option_file(path):
 
 
 def parse_value(text):
-    """The value of `--force_yml key=text`: none, true, false, a number, a list or section in brackets, else text."""
+    """The value of `--force_yml key=text`: none, true, false, a number, a list or section in brackets, else text.
+
+    Words are those of option files, where YAML 1.1 takes yes, no, on and off for booleans.
+    """
     text = text.strip()
     if text.startswith('!!float'):
         text = text[len('!!float'):].strip()
-    words = {'~': None, 'none': None, 'null': None, 'true': True, 'false': False}
+    words = {'~': None, 'none': None, 'null': None, 'true': True, 'yes': True, 'on': True, 'false': False, 'no': False,
+             'off': False}
     if text.lower() in words:
         return words[text.lower()]
     for number in (int, float):
@@ -172,6 +177,8 @@ def mend_parsing():
     def parse_options(root_path, is_train=True):
         close_logs()
         args = option_arguments().parse_args(drop_local_rank(sys.argv[1:]))
+        for name in args.imports:
+            import_users(name)
         args.opt = find_option_file(args.opt)
         opt = load_option_file(args.opt)
         for entry in args.force_yml or []:

@@ -1,5 +1,8 @@
-"""Looking a name up in BasicSR's registries."""
-from basicsr.utils.registry import Registry
+"""Looking a name up in BasicSR's registries, and building what was found."""
+import inspect
+
+import basicsr.archs
+from basicsr.utils.registry import ARCH_REGISTRY, Registry
 
 from diffrwkvir_arch.errors import InputError, did_you_mean
 from diffrwkvir_arch.toolbox.patching import swap
@@ -9,6 +12,7 @@ def mend():
     """Applies the mends of this file."""
     mend_lookup()
     mend_registering_twice()
+    mend_building_networks()
 
 
 def mend_lookup():
@@ -41,6 +45,27 @@ def mend_registering_twice():
             _do_register.upstream(self, name, obj, suffix)
 
     swap(Registry, '_do_register', _do_register)
+
+
+def mend_building_networks():
+    """Fault: archs/__init__.py:22, an option that a network does not take, or lacks, ends in a traceback. Option files
+    are checked before; but a third party's model may still change the options, and is let go on.
+    Mend: one line that says what the network takes.
+    """
+
+    def build_network(opt):
+        options = dict(opt)
+        arch = ARCH_REGISTRY.get(options.pop('type'))
+        known = inspect.signature(arch)
+        try:
+            known.bind(**options)
+        except TypeError as error:
+            unknown = next((key for key in options if f"'{key}'" in str(error)), '')
+            raise InputError(f'network {opt["type"]}: {error}{did_you_mean(unknown, known.parameters)}; it takes '
+                             f'{", ".join(known.parameters) or "no options"}') from None
+        return build_network.upstream(opt)
+
+    swap(basicsr.archs, 'build_network', build_network)
 
 
 def _identity(obj):

@@ -15,8 +15,10 @@ from basicsr.utils.dist_util import get_dist_info, master_only
 from diffrwkvir_arch.errors import InputError
 from diffrwkvir_arch.toolbox.checkpoints import read_checkpoint, write_whole
 from diffrwkvir_arch.toolbox.images import needs_gt
+from diffrwkvir_arch.toolbox.locking import hold_experiment
 from diffrwkvir_arch.toolbox.logs import warn
 from diffrwkvir_arch.toolbox.patching import swap
+from diffrwkvir_arch.toolbox.resumed_options import FileOptions, refuse_other_types, types_of
 
 # BasicSR's MultiStepRestartLR keeps its milestones in one; PyTorch has to be told before 2.6.
 torch.serialization.add_safe_globals([collections.Counter])
@@ -37,6 +39,8 @@ def mend_finding_a_state():
     """
 
     def load_resume_state(opt):
+        # The first step of a training that looks at, or changes, what an earlier one has left.
+        hold_experiment(opt)
         found = newest_usable_state(opt) if opt['auto_resume'] else None
         explicit = opt['path'].get('resume_state')
         if found is None and explicit:
@@ -48,6 +52,7 @@ def mend_finding_a_state():
         if found is None:
             return None
         path, state = found
+        refuse_other_types(opt, state, path)
         opt['path']['resume_state'] = path
         # Of networks that are not resumed, such as the teacher, check_resume changes which weights are taken, too.
         resumed = {f'param_key_{network.removeprefix("network_")}' for network in saved_networks(opt)}
@@ -167,6 +172,7 @@ def mend_saving_a_state():
             'epoch': current_iter // per_epoch if per_epoch else epoch,
             'iter': current_iter,
             'optimizers': [optimizer.state_dict() for optimizer in self.optimizers],
+            'optimizer_types': types_of(self.optimizers),
             'schedulers': [scheduler.state_dict() for scheduler in self.schedulers],
             'best_metric_results': {
                 dataset: {
@@ -195,11 +201,14 @@ def remove_older(path, keep):
 
 def mend_restoring_a_state():
     """Fault: models/base_model.py:346-359 restores optimizers and schedulers alone, so 'Best' starts anew and the
-    resumed run draws other crops and noise; a state of other networks ends in an AssertionError.
-    Mend: best metrics and random states come back where the state has them; BasicSR's own states still load.
+    resumed run draws other crops and noise; a state of other networks ends in an AssertionError; and what the option
+    file says of optimizers and schedules is overwritten, without a word, by what it said before.
+    Mend: best metrics and random states come back where the state has them; BasicSR's own states still load. The option
+    file is followed.
     """
 
     def resume_training(self, resume_state):
+        options = FileOptions(self)
         try:
             resume_training.upstream(self, resume_state)
         except (AssertionError, ValueError, KeyError) as error:
@@ -208,9 +217,10 @@ def mend_restoring_a_state():
         for optimizer in self.optimizers:
             # It has stepped before; without this the scheduler warns that it comes first.
             optimizer._opt_called = True
+        options.put_back()
         best = resume_state.get('best_metric_results', {})
         self.best_metric_results = {name: best[name] for name, metrics in measured_metrics(self.opt).items()
-                                    if set(best.get(name, ())) == metrics}
+                                    if name in best and set(best[name]) == metrics}
         if 'random_states' not in resume_state:
             return
         rank, world_size = get_dist_info()

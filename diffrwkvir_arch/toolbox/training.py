@@ -32,25 +32,35 @@ def find_optimizer(name, option='train.optim.type'):
     return known[name]
 
 
+def make_optimizer(option, name, params, options):
+    """An optimizer of torch.optim.
+
+    Args:
+        option (str): The section that describes it, for error messages.
+        name (str): Such as 'AdamW'.
+        params (list): As the optimizer takes them.
+        options (dict): Its other arguments.
+    """
+    optimizer = find_optimizer(name, f'{option}.type')
+    known = list(inspect.signature(optimizer).parameters)[1:]
+    for key in options:
+        if key not in known:
+            raise InputError(f"{option}: {name} has no option '{key}'{did_you_mean(key, known)}; "
+                             f"it has {', '.join(known)}")
+    try:
+        return optimizer(params, **options)
+    except (TypeError, ValueError) as error:
+        values = ', '.join(f'{key}: {value}' for key, value in options.items())
+        raise InputError(f'{option}: {name} refuses {values}: {error}') from None
+
+
 def mend_optimizers():
     """Fault: models/base_model.py:103-108 knows Adam alone; AdamW and all others end in NotImplementedError.
     Mend: every class of torch.optim.
     """
 
     def get_optimizer(self, optim_type, params, lr=None, **kwargs):
-        optimizer = find_optimizer(optim_type)
-        if lr is not None:
-            kwargs['lr'] = lr
-        known = list(inspect.signature(optimizer).parameters)[1:]
-        for name in kwargs:
-            if name not in known:
-                raise InputError(f"train.optim: {optim_type} has no option '{name}'{did_you_mean(name, known)}; "
-                                 f"it has {', '.join(known)}")
-        try:
-            return optimizer(params, **kwargs)
-        except (TypeError, ValueError) as error:
-            values = ', '.join(f'{key}: {value}' for key, value in kwargs.items())
-            raise InputError(f'train.optim: {optim_type} refuses {values}: {error}') from None
+        return make_optimizer('train.optim', optim_type, params, kwargs if lr is None else {'lr': lr, **kwargs})
 
     swap(BaseModel, 'get_optimizer', get_optimizer)
 

@@ -15,7 +15,7 @@ from basicsr.utils import img2tensor, tensor2img
 from diffrwkvir_arch.bicubic import imresize_once_rounded
 from diffrwkvir_arch.data.pairing import fitting_template, is_lmdb, list_images
 from diffrwkvir_arch.errors import InputError
-from diffrwkvir_arch.option_file import check_dataset, check_places
+from diffrwkvir_arch.option_datasets import check_dataset, check_places
 from diffrwkvir_arch.option_sections import look_up, require
 from diffrwkvir_arch.toolbox.logs import warn
 from diffrwkvir_arch.toolbox.options import load_option_file

@@ -6,7 +6,7 @@ import os
 from tqdm import tqdm
 
 from diffrwkvir_arch.errors import InputError
-from diffrwkvir_arch.option_file import check_dataset, check_places
+from diffrwkvir_arch.option_datasets import check_dataset, check_places
 from diffrwkvir_arch.option_sections import look_up, require
 from diffrwkvir_arch.toolbox.logs import warn
 from diffrwkvir_arch.toolbox.options import find_option_file, load_option_file
