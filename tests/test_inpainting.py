@@ -9,6 +9,8 @@ import torch
 import yaml
 from basicsr.models import build_model
 from inpainting_cases import BOX, hole, write_images, write_mask
+from test_two_stages import train_in_two_processes
+from train_two_steps import two_steps
 
 from diffrwkvir_arch import cli
 from diffrwkvir_arch.archs.diffrwkvir_s1_arch import DiffRWKVIRS1
@@ -211,15 +213,46 @@ def test_own_images_are_restored_with_own_masks_and_without_ground_truth(root):
     assert changed.any() and not changed[hole(32, 40) == 0].any()
 
 
-def test_the_pixel_loss_is_the_weighted_mean_over_hole_and_known_pixels(root):
+def test_the_pixel_loss_is_each_images_weighted_mean_over_hole_and_known_pixels(root):
     lq, gt, mask = batch(height=8, width=8)
+    mask[1, :, 2:] = 0
     model = run_model(options(1, root, hole_weight=3.0, known_weight=0.5))
     model.feed_data({'lq': lq, 'gt': gt, 'mask': mask})
     losses = model.compute_losses()
     error = (model.output - gt).abs().mean(1, keepdim=True)
     weight = torch.where(mask == 1, 3.0, 0.5)
-    torch.testing.assert_close(losses['l_pix'], (weight * error).sum() / weight.sum())
+    torch.testing.assert_close(losses['l_pix'], ((weight * error).sum((1, 2, 3)) / weight.sum((1, 2, 3))).mean())
     assert (model.output != lq)[(mask == 0).expand_as(lq)].all()
+
+
+def test_an_image_without_a_hole_is_learnt_as_a_whole(root):
+    lq, gt, mask = batch(n=1, height=8, width=8)
+    model = run_model(options(1, root, known_weight=0.0))
+    model.feed_data({'lq': lq, 'gt': gt, 'mask': 0 * mask})
+    torch.testing.assert_close(model.compute_losses()['l_pix'], (model.output - gt).abs().mean())
+
+
+def sgd_options(root, stage=1, known_weight=0.0, **train):
+    return options(stage, root, ema_decay=0, optim_g={'type': 'SGD', 'lr': 0.1}, known_weight=known_weight, **train)
+
+
+def micro_batch_options(root):
+    return sgd_options(root, micro_batch_size_per_gpu=1)
+
+
+@pytest.mark.parametrize('size, known_weight', [(1, 0.0), (3, 0.2)])
+def test_micro_batches_make_the_step_of_the_whole_batch_whatever_the_sizes_of_holes(root, size, known_weight):
+    one, several = (two_steps(sgd_options(root, known_weight=known_weight, **train))['net_g']
+                    for train in ({}, {'micro_batch_size_per_gpu': size}))
+    for key in one:
+        torch.testing.assert_close(several[key], one[key], atol=2e-6, rtol=1e-4)
+
+
+def test_two_processes_take_micro_batches_as_one_takes_the_whole(root, tmp_path):
+    one = two_steps(sgd_options(root))['net_g']
+    two = train_in_two_processes(__name__, tmp_path / 'two.pth', 'micro_batch_options')['net_g']
+    for key in one:
+        torch.testing.assert_close(two[key], one[key], atol=2e-6, rtol=1e-4)
 
 
 def test_the_teacher_of_stage_two_sees_the_mask(root):

@@ -323,6 +323,12 @@ def test_a_micro_batch_is_a_whole_number_of_images(root, capsys, size):
     assert 'train.micro_batch_size_per_gpu must be a whole number of at least 1' in capsys.readouterr().err
 
 
+def test_micro_batches_of_a_loss_that_is_a_sum_are_refused(root, capsys):
+    train = {'pixel_opt': {'type': 'L1Loss', 'reduction': 'sum'}, 'micro_batch_size_per_gpu': 1}
+    assert basicsr('train', options(1, root, **train), root) == 2
+    assert 'train.pixel_opt.reduction: sum does not go with train.micro_batch_size_per_gpu' in capsys.readouterr().err
+
+
 @pytest.mark.parametrize('stage', [1, 2])
 def test_a_compiled_network_is_traced_whole_and_makes_the_same_steps(root, monkeypatch, stage):
     compile_module, graphs = torch.nn.Module.compile, []

@@ -29,7 +29,7 @@ class RestorationModel(Validation, Inference, SRModel):
     `compute_losses` where it has more of them.
 
     Inpaints where the dataset has masks: hands them to the network and to metrics of the hole, and trains with the
-    pixel loss averaged over all pixels, those of holes weighted by train.hole_weight and others by train.known_weight.
+    pixel loss averaged over each image, pixels of holes weighted by train.hole_weight and others by train.known_weight.
     The pixel loss sees the network's own output, the perceptual loss the composite, whose known pixels are the LQ's.
     """
 
@@ -59,6 +59,7 @@ class RestorationModel(Validation, Inference, SRModel):
             raise InputError(f'train.compile must be true or false, got {train["compile"]!r}')
         if train.get(MICRO_BATCH) is not None:
             as_count(train, 'train', MICRO_BATCH)
+            refuse_sums(train)
         if not train.get('pixel_opt') and not train.get('perceptual_opt'):
             raise InputError('train.pixel_opt is missing, such as pixel_opt: {type: L1Loss, loss_weight: 1.0}')
 
@@ -109,6 +110,16 @@ class RestorationModel(Validation, Inference, SRModel):
         output = self.output.float()
         return output if self.mask is None else torch.where(self.mask > 0.5, output, self.lq)
 
+    def pixel_weights(self):
+        """(B, 1, H, W) weights of the pixel loss, of mean 1 in every image.
+
+        The loss divides by the sum of those it is handed: thus images count alike in every batch, part and process. An
+        image without a hole, whose weights may all be 0, is learnt as a whole.
+        """
+        weight = self.known_weight + (self.hole_weight - self.known_weight) * self.mask
+        mean = weight.mean((1, 2, 3), keepdim=True)
+        return torch.where(mean > 0, weight / mean, 1.)
+
     def image_losses(self):
         """Pixel loss between self.output and self.gt, perceptual loss between the composite and self.gt."""
         losses = OrderedDict()
@@ -116,8 +127,7 @@ class RestorationModel(Validation, Inference, SRModel):
         if self.cri_pix and self.mask is None:
             losses['l_pix'] = self.cri_pix(output, self.gt)
         elif self.cri_pix:
-            weight = self.known_weight + (self.hole_weight - self.known_weight) * self.mask
-            losses['l_pix'] = self.cri_pix(output, self.gt, weight=weight)
+            losses['l_pix'] = self.cri_pix(output, self.gt, weight=self.pixel_weights())
         if self.cri_perceptual:
             perceptual, style = self.cri_perceptual(self.composite(), self.gt)
             if perceptual is not None:
@@ -175,3 +185,11 @@ class RestorationModel(Validation, Inference, SRModel):
                     f'spoilt. The last good checkpoint is in {self.opt["path"]["models"]}: lower '
                     f'train.optim_{label}.lr or set train.clip_grad_norm (1.0, say), look at the images, and go on '
                     'with --auto_resume')
+
+
+def refuse_sums(train):
+    """Raises InputError for a loss that is a sum: of micro-batches' sums the mean would be taken."""
+    for key, section in train.items():
+        if key.endswith('_opt') and isinstance(section, dict) and section.get('reduction') == 'sum':
+            raise InputError(f'train.{key}.reduction: sum does not go with train.{MICRO_BATCH}, which takes the mean over '
+                             'the parts of a batch; take reduction: mean')
