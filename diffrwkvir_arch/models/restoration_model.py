@@ -29,11 +29,11 @@ class RestorationModel(Validation, Inference, SRModel):
     `compute_losses` where it has more of them.
 
     Inpaints where the dataset has masks: hands them to the network and to metrics of the hole, and trains with the
-    pixel loss averaged over each image, pixels of holes weighted by train.hole_weight and others by train.known_weight.
+    pixel loss averaged over each image, where a known pixel counts train.known_weight (default 1), one of the hole 1.
     The pixel loss sees the network's own output, the perceptual loss the composite, whose known pixels are the LQ's.
     """
 
-    known_options = {'train': {'clip_grad_norm', 'amp', 'compile', 'hole_weight', 'known_weight', MICRO_BATCH},
+    known_options = {'train': {'clip_grad_norm', 'amp', 'compile', 'known_weight', MICRO_BATCH},
                      'val': {'tile', 'tile_overlap', 'self_ensemble', 'save_best'}}
 
     @staticmethod
@@ -47,14 +47,13 @@ class RestorationModel(Validation, Inference, SRModel):
         amp = train.get('amp')
         if amp not in AMP_DTYPES:
             raise InputError(f'train.amp must be one of {", ".join(map(str, AMP_DTYPES))}, got {amp!r}')
-        for key, allows_zero in (('clip_grad_norm', True), ('hole_weight', False), ('known_weight', True)):
+        for key in ('clip_grad_norm', 'known_weight'):
             value = train.get(key)
             if value is None:
                 continue
             is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-            if not is_number or value < 0 or not (value or allows_zero):
-                raise InputError(f'train.{key} must be a number {"of at least" if allows_zero else "above"} 0, got '
-                                 f'{value!r}')
+            if not is_number or value < 0:
+                raise InputError(f'train.{key} must be a number of at least 0, got {value!r}')
         if train.get('compile') not in (None, False, True):
             raise InputError(f'train.compile must be true or false, got {train["compile"]!r}')
         if train.get(MICRO_BATCH) is not None:
@@ -68,8 +67,7 @@ class RestorationModel(Validation, Inference, SRModel):
         train = self.opt['train']
         self.amp_dtype = AMP_DTYPES[train.get('amp')]
         self.max_grad_norm = float(train.get('clip_grad_norm') or 'inf')
-        self.hole_weight, self.known_weight = (
-            1. if train.get(key) is None else float(train[key]) for key in ('hole_weight', 'known_weight'))
+        self.known_weight = 1. if train.get('known_weight') is None else float(train['known_weight'])
         super().init_training_settings()
         if train.get('compile'):
             # In its place: checkpoints, wrappers and the EMA see the network that they know.
@@ -116,7 +114,7 @@ class RestorationModel(Validation, Inference, SRModel):
         The loss divides by the sum of those it is handed: thus images count alike in every batch, part and process. An
         image without a hole, whose weights may all be 0, is learnt as a whole.
         """
-        weight = self.known_weight + (self.hole_weight - self.known_weight) * self.mask
+        weight = self.known_weight + (1 - self.known_weight) * self.mask
         mean = weight.mean((1, 2, 3), keepdim=True)
         return torch.where(mean > 0, weight / mean, 1.)
 
@@ -191,5 +189,5 @@ def refuse_sums(train):
     """Raises InputError for a loss that is a sum: of micro-batches' sums the mean would be taken."""
     for key, section in train.items():
         if key.endswith('_opt') and isinstance(section, dict) and section.get('reduction') == 'sum':
-            raise InputError(f'train.{key}.reduction: sum does not go with train.{MICRO_BATCH}, which takes the mean over '
-                             'the parts of a batch; take reduction: mean')
+            raise InputError(f'train.{key}.reduction: sum does not go with train.{MICRO_BATCH}, which takes the mean '
+                             'over the parts of a batch; take reduction: mean')
