@@ -18,7 +18,7 @@ from basicsr.utils.logger import MessageLogger
 
 from diffrwkvir_arch.cli import main
 from diffrwkvir_arch.errors import InputError
-from diffrwkvir_arch.toolbox import stopping
+from diffrwkvir_arch.toolbox import distributed, stopping
 from diffrwkvir_arch.toolbox.stopping import StopRequest, TrainingStopped, stop_request
 
 
@@ -139,6 +139,15 @@ def test_the_device_is_that_of_the_local_rank(one_rank, monkeypatch):
     monkeypatch.setenv('LOCAL_RANK', '4')
     with pytest.raises(InputError, match='asks for at least 5 GPUs, 4 are visible'):
         dist_util._init_dist_pytorch('nccl')
+
+
+def test_one_process_takes_as_many_gpus_as_num_gpu_says(opt, monkeypatch):
+    model, taken = build_model(opt), []
+    model.opt['num_gpu'] = 2
+    monkeypatch.setattr('torch.cuda.device_count', lambda: 4)
+    monkeypatch.setattr(distributed, 'DataParallel', lambda net, device_ids=None: taken.append(device_ids))
+    model.model_to_device(torch.nn.Linear(1, 1))
+    assert taken == [[0, 1]]
 
 
 # ----- log lines and small operations -----

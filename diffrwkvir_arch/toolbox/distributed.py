@@ -102,8 +102,9 @@ def mend_slurm():
 def mend_wrapping():
     """Fault: models/base_model.py:95-101 gives DistributedDataParallel the current CUDA device even on CPU ('Found no
     NVIDIA driver'), and lets it broadcast buffers in every forward, while only rank 0 validates: with a network that
-    has buffers the ranks' collective calls get out of step, ending in a crash (gloo) or a hang (NCCL).
-    Mend: device_ids on CUDA only; no broadcast of buffers, rank 0's are what is saved.
+    has buffers the ranks' collective calls get out of step, ending in a crash (gloo) or a hang (NCCL). DataParallel
+    takes every GPU of the machine, whatever num_gpu says.
+    Mend: device_ids on CUDA only; no broadcast of buffers, rank 0's are what is saved; num_gpu GPUs.
     """
 
     def model_to_device(self, net):
@@ -114,6 +115,7 @@ def mend_wrapping():
                 device_ids=[torch.cuda.current_device()] if self.device.type == 'cuda' else None,
                 **{SYNC_BUFFERS: False},
                 find_unused_parameters=self.opt.get('find_unused_parameters', False))
-        return DataParallel(net) if self.opt['num_gpu'] > 1 else net
+        gpus = self.opt['num_gpu']
+        return DataParallel(net, device_ids=list(range(gpus))) if gpus > 1 else net
 
     swap(BaseModel, 'model_to_device', model_to_device)
