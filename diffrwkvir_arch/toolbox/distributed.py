@@ -80,7 +80,8 @@ def mend_start():
 def mend_slurm():
     """Fault: utils/dist_util.py:28-57, beside those of _init_dist_pytorch, ends outside of Slurm in KeyError:
     'SLURM_PROCID' and asks a shell for the host's name.
-    Mend: Slurm's variables become torchrun's, and all else is as with torchrun.
+    Mend: Slurm's variables become torchrun's, and all else is as with torchrun. Tasks that Slurm shows one GPU each
+    (--gpus-per-task, --gpu-bind) all call it the first.
     """
 
     def _init_dist_slurm(backend, port=None):
@@ -89,8 +90,9 @@ def mend_slurm():
                              'basicsr train -opt FILE --launcher slurm')
         hosts = subprocess.run(['scontrol', 'show', 'hostname', os.environ['SLURM_NODELIST']], capture_output=True,
                                text=True, check=True).stdout.split()
+        local_rank = int(os.environ['SLURM_LOCALID']) % max(1, torch.cuda.device_count())
         os.environ.update(RANK=os.environ['SLURM_PROCID'], WORLD_SIZE=os.environ['SLURM_NTASKS'],
-                          LOCAL_RANK=os.environ['SLURM_LOCALID'], MASTER_ADDR=hosts[0])
+                          LOCAL_RANK=str(local_rank), MASTER_ADDR=hosts[0])
         if port is not None:
             os.environ['MASTER_PORT'] = str(port)
         os.environ.setdefault('MASTER_PORT', '29500')
