@@ -6,7 +6,7 @@ import test_inpainting
 import test_two_stages
 import torch
 from backbones import save_backbone
-from basicsr.utils.registry import ARCH_REGISTRY
+from basicsr.utils.registry import ARCH_REGISTRY, MODEL_REGISTRY
 from drawing import draw
 from inpainting_cases import write_images
 from test_two_stages import basicsr, run_model, train_in_two_processes
@@ -253,6 +253,12 @@ def test_what_is_missing_or_misspelt_is_told_before_anything_is_written(root, ca
         del section[key]
     assert basicsr('train', opt, root) == 2
     assert message in capsys.readouterr().err and not (root / 'experiments/refused').exists()
+
+
+def test_it_starts_from_the_weights_that_come_with_the_package(root):
+    opt = options(root) | {'is_train': True}
+    opt['path']['pretrain_network_g'] = 'DiffRWKVIR-tiny_x4.pth'
+    MODEL_REGISTRY.get('DiffRWKVIRGANModel').check_options(opt)
 
 
 def test_a_trained_discriminator_is_taken_up_as_its_options_say(root):
