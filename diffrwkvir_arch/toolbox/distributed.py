@@ -53,6 +53,18 @@ def wait_for_all():
         dist.barrier()
 
 
+def refuse_in_threads(opt):
+    """Raises InputError for options that DataParallel gets wrong without a word.
+
+    In its threads autocast computes in float16, and copies of a compiled network run the original's code and weights.
+    """
+    for key in ('amp', 'compile'):
+        if opt['train'].get(key):
+            raise InputError(f'train.{key} does not work on {opt["num_gpu"]} GPUs of one process; start one a GPU, '
+                             f'torchrun --nproc_per_node {opt["num_gpu"]} -m diffrwkvir_arch train -opt FILE '
+                             '--launcher pytorch, or set num_gpu: 1')
+
+
 def mend_start():
     """Fault: utils/dist_util.py:21-25 always takes NCCL and the device rank % device_count, a ZeroDivisionError without
     CUDA and the wrong GPU where a node's ranks do not start at a multiple of its GPUs; without torchrun it ends in

@@ -16,7 +16,7 @@ from basicsr.utils.dist_util import get_dist_info, init_dist, master_only
 from diffrwkvir_arch import option_file
 from diffrwkvir_arch.errors import InputError, did_you_mean, first_line
 from diffrwkvir_arch.toolbox.arguments import drop_local_rank, option_arguments
-from diffrwkvir_arch.toolbox.distributed import agree
+from diffrwkvir_arch.toolbox.distributed import agree, refuse_in_threads
 from diffrwkvir_arch.toolbox.logs import close_logs, warn
 from diffrwkvir_arch.toolbox.patching import swap
 
@@ -185,6 +185,8 @@ def mend_parsing():
         opt['num_gpu'] = usable_gpus(opt['num_gpu'], one_each=args.launcher != 'none')
 
         opt['dist'] = args.launcher != 'none'
+        if is_train and opt['num_gpu'] > 1 and not opt['dist']:
+            refuse_in_threads(opt)
         if opt['dist']:
             dist_params = dict(opt.get('dist_params') or {})
             if args.launcher == 'pytorch':
