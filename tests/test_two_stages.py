@@ -323,6 +323,18 @@ def test_a_micro_batch_is_a_whole_number_of_images(root, capsys, size):
     assert 'train.micro_batch_size_per_gpu must be a whole number of at least 1' in capsys.readouterr().err
 
 
+def test_several_gpus_of_one_process_take_a_micro_batch_each(root, monkeypatch):
+    # There DataParallel only hands on.
+    monkeypatch.setattr('torch.cuda.is_available', lambda: False)
+    model = run_model(options(1, root, micro_batch_size_per_gpu=2))
+    model.net_g, model.opt['num_gpu'] = torch.nn.DataParallel(model.net_g), 2
+    seen, forward = [], model.net_g.forward
+    monkeypatch.setattr(model.net_g, 'forward', lambda lq, gt: seen.append(len(lq)) or forward(lq, gt))
+    model.feed_data(batch(6))
+    model.accumulate_gradients()
+    assert seen == [4, 2]
+
+
 def test_micro_batches_of_a_loss_that_is_a_sum_are_refused(root, capsys):
     train = {'pixel_opt': {'type': 'L1Loss', 'reduction': 'sum'}, 'micro_batch_size_per_gpu': 1}
     assert basicsr('train', options(1, root, **train), root) == 2

@@ -5,7 +5,7 @@ from contextlib import nullcontext
 import torch
 from basicsr.models.sr_model import SRModel
 from basicsr.utils.registry import MODEL_REGISTRY
-from torch.nn.parallel import DistributedDataParallel
+from torch.nn.parallel import DataParallel, DistributedDataParallel
 
 from diffrwkvir_arch.errors import InputError
 from diffrwkvir_arch.option_sections import as_count
@@ -149,7 +149,9 @@ class RestorationModel(Validation, Inference, SRModel):
     def accumulate_gradients(self):
         """Adds the gradients of the batch to those of net_g, micro-batch by micro-batch; -> its losses, as scalars."""
         batch = len(self.lq)
-        size = self.opt['train'].get(MICRO_BATCH) or batch
+        # Of several GPUs of one process, each gets its own.
+        gpus = self.opt['num_gpu'] if isinstance(self.net_g, DataParallel) else 1
+        size = gpus * (self.opt['train'].get(MICRO_BATCH) or batch)
         parts = list(zip(*(batch * [None] if x is None else x.split(size) for x in (self.lq, self.gt, self.mask))))
         totals = OrderedDict()
         for number, part in enumerate(parts, start=1):
