@@ -198,15 +198,14 @@ def test_what_several_gpus_make_of_the_batch_is_told(options, write_options, mon
     options['num_gpu'], options['datasets']['train']['batch_size_per_gpu'] = 'auto', 16
     path = write_options(options)
     assert parse(monkeypatch, path)['num_gpu'] == 4
-    assert warnings == ['num_gpu: 4 GPUs x datasets.train.batch_size_per_gpu: 16 are 64 images a step; num_gpu: 1 keeps '
-                        'to 16, batch_size_per_gpu: 4 shares them out']
+    assert warnings == ['num_gpu: 4 GPUs x datasets.train.batch_size_per_gpu: 16 are 64 images a step; num_gpu: 1 '
+                        'keeps to 16, batch_size_per_gpu: 4 shares them out']
     assert parse(monkeypatch, path, '--force_yml', 'num_gpu=1')['num_gpu'] == len(warnings) == 1
 
 
 @pytest.mark.parametrize('train', [{'amp': 'bf16'}, {'compile': True}], ids=str)
 @pytest.mark.parametrize('num_gpu', ['auto', 2])
-def test_what_goes_wrong_in_threads_is_refused_on_several_gpus_of_one_process(options, write_options, monkeypatch, train,
-                                                                              num_gpu):
+def test_what_goes_wrong_in_threads_is_refused(options, write_options, monkeypatch, train, num_gpu):
     options.update(model_type='RestorationModel', num_gpu=num_gpu)
     options['train'].update(train)
     monkeypatch.setattr('torch.cuda.device_count', lambda: 2)
