@@ -130,6 +130,24 @@ def test_stage_two_starts_from_stage_ones_restorer_and_teacher(root):
             assert torch.equal(value, stage1[prefix + name])
 
 
+def test_the_teachers_weights_are_those_that_the_options_name(root):
+    opt = options(2, root)
+    opt['path']['param_key_s1'] = 'params'
+    model, stage1 = run_model(opt), weights(root, 1)
+    assert all(torch.equal(value, stage1[f'encoder.{name}']) for name, value in model.teacher.state_dict().items())
+
+
+def test_in_training_the_chain_starts_from_the_teachers_prior_diffused(root):
+    model, seen = run_model(options(2, root)), []
+    model.net_g.register_forward_pre_hook(lambda net, images, named: seen.append(named['noise']), with_kwargs=True)
+    model.feed_data(batch())
+    torch.manual_seed(3)
+    _, target = model.run_network()
+    torch.manual_seed(3)
+    alpha_bar = model.net_g.diffusion.alpha_bar[-1]
+    torch.testing.assert_close(seen[0], alpha_bar**0.5 * target + (1 - alpha_bar)**0.5 * torch.randn_like(target))
+
+
 def test_the_teacher_is_frozen_and_in_eval_mode(root):
     model = run_model(options(2, root))
     before = {k: v.clone() for k, v in model.teacher.state_dict().items()}
