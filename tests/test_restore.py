@@ -1,4 +1,5 @@
 """`basicsr restore`: what comes out for which file, where it goes on, what is refused."""
+import argparse
 import io
 import os
 from pathlib import Path
@@ -17,6 +18,7 @@ from diffrwkvir_arch.archs.diffrwkvir_s2_arch import DiffRWKVIRS2
 from diffrwkvir_arch.bicubic import imresize
 from diffrwkvir_arch.cli import main
 from diffrwkvir_arch.data.image_file import decode_image
+from diffrwkvir_arch.data.inpainting_dataset import FILL
 from diffrwkvir_arch.tools import restore
 from diffrwkvir_arch.tools.comparison import methods
 
@@ -144,6 +146,22 @@ def test_holes_are_filled_and_known_pixels_stay(photos, workdir):
     for name in ('colour', 'deep'):
         before, after = read(photos / f'{name}.png'), read(f'out/{name}.png')
         assert np.array_equal(before[mask == 0], after[mask == 0]) and not np.array_equal(before, after)
+
+
+def test_no_network_sees_what_the_hole_of_an_image_holds(photos):
+    seen = []
+
+    class Restorer:
+        def restore(self, lq, mask, tile, overlap):
+            seen.append(lq)
+            return lq
+
+    picture, mask = restore.Picture(photos / 'colour.png'), np.zeros((20, 26), np.float32)
+    mask[5:12, 8:20] = 1
+    args = argparse.Namespace(tile=None, overlap=0, self_ensemble=False)
+    restore.restore(picture, Restorer(), mask, args, torch.device('cpu'))
+    lq = seen[0][0].permute(1, 2, 0).numpy()
+    assert (lq[mask == 1] == FILL).all() and np.array_equal(lq[mask == 0], picture.colours[mask == 0])
 
 
 def test_an_image_that_cannot_be_read_costs_only_itself(photos, capsys):
