@@ -18,7 +18,7 @@ from basicsr.utils.logger import MessageLogger
 
 from diffrwkvir_arch.cli import main
 from diffrwkvir_arch.errors import InputError
-from diffrwkvir_arch.toolbox import distributed, stopping
+from diffrwkvir_arch.toolbox import stopping
 from diffrwkvir_arch.toolbox.stopping import StopRequest, TrainingStopped, stop_request
 
 
@@ -162,7 +162,8 @@ def test_one_process_takes_as_many_gpus_as_num_gpu_says(opt, monkeypatch):
     model, taken = build_model(opt), []
     model.opt['num_gpu'] = 2
     monkeypatch.setattr('torch.cuda.device_count', lambda: 4)
-    monkeypatch.setattr(distributed, 'DataParallel', lambda net, device_ids=None: taken.append(device_ids))
+    monkeypatch.setattr('diffrwkvir_arch.toolbox.distributed.DataParallel',
+                        lambda net, device_ids=None: taken.append(device_ids))
     model.model_to_device(torch.nn.Linear(1, 1))
     assert taken == [[0, 1]]
 
