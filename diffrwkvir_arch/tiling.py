@@ -23,24 +23,25 @@ def restore_tiled(restore, lq, scale, tile, overlap):
     """Restores tiles of an image and blends them.
 
     Args:
-        restore (callable): (1, C, h, w) -> (1, 3, scale*h, scale*w), for any h, w <= tile.
-        lq (Tensor): (1, C, H, W); more than its three channels are handed on.
+        restore (callable): (1, C, h, w) -> (1, D, scale*h, scale*w), for any h, w <= tile.
+        lq (Tensor): (1, C, H, W).
         scale (int): Output side over LQ side.
         tile (int): Side of a tile, in LQ pixels.
         overlap (int): What neighbours share, in LQ pixels; 0 <= overlap < tile.
 
     Returns:
-        Tensor: (1, 3, scale*H, scale*W).
+        Tensor: (1, D, scale*H, scale*W).
     """
     height, width = lq.shape[-2:]
-    total = lq.new_zeros(1, 3, scale * height, scale * width, dtype=torch.float32)
-    weights = torch.zeros_like(total[:, :1])
+    total, weights = None, lq.new_zeros(1, 1, scale * height, scale * width, dtype=torch.float32)
     for top in offsets(height, tile, overlap):
         for left in offsets(width, tile, overlap):
             piece = restore(lq[..., top:top + tile, left:left + tile]).float()
             rows, columns = piece.shape[-2:]
             weight = ramp(rows, scale * overlap, lq)[:, None] * ramp(columns, scale * overlap, lq)
             place = (..., slice(scale * top, scale * top + rows), slice(scale * left, scale * left + columns))
+            if total is None:
+                total = weights.new_zeros(1, piece.shape[1], *weights.shape[-2:])
             total[place] += weight * piece
             weights[place] += weight
     return total / weights

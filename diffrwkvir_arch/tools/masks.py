@@ -1,8 +1,8 @@
 """`basicsr masks`: freezes a set of masks for a folder of images, so that everybody who compares fills the same holes.
 
 Writes masks/STEM.png for each image (white is the hole), manifest.csv with preset, seed and area of each, and
-preview.png. After an interrupt the same command begins anew. An option file reads masks/ as dataroot_mask. The same preset and seed as its `mask` would draw the same,
-as long as numpy's generators do.
+preview.png. After an interrupt the same command begins anew. An option file reads masks/ as dataroot_mask. The same
+preset and seed as its `mask` would draw the same, as long as numpy's generators do.
 """
 import argparse
 import shutil
