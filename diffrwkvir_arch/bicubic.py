@@ -9,7 +9,11 @@ import math
 
 import cv2
 import numpy as np
-from state_evolution.numba_kernels import compiled
+
+try:
+    from state_evolution.numba_kernels import compiled
+except Exception:    # numba may be absent, or refuse the NumPy or the Python that it meets
+    compiled = None
 
 KERNEL_WIDTH = 4
 # Weights come in multiples of this, the last ones 0, so that a sum is loaded and stored once for all of them.
@@ -80,12 +84,23 @@ def precision(weights, highest):
     return np.float64, 0
 
 
-@compiled
-def weigh(rows, weights, indices, limits, resized):
+def weigh_by_numpy(rows, weights, indices, limits, resized):
     """resized[i] = sum over p, in this order, of weights[i, p] * rows[indices[i, p]]; see imresize for the rounding.
 
-    Compiled without fast mathematics it sums in the order of p, so that ties fall as they do in MATLAB. limits, in the
-    weights' dtype: where sums begin and the least that they may end with; the most; what rounding adds before cutting.
+    limits, in the weights' dtype: where sums begin and the least that they may end with; the most; what rounding adds
+    before cutting.
+    """
+    low, high, lift = limits
+    for target, row_weights, taken in zip(resized, weights, indices):
+        total = np.full(len(target), low)
+        for weight, row in zip(row_weights, taken):
+            total += weight * rows[row].astype(weights.dtype)
+        target[:] = total if high == math.inf else (total.clip(low, high) + lift).astype(np.int32)
+
+
+def weigh_compiled(rows, weights, indices, limits, resized):
+    """As weigh_by_numpy, to be compiled. Without fast mathematics it sums in the order of p as well, so that ties fall
+    as they do in MATLAB.
     """
     width = rows.shape[1]
     low, high, lift = limits
@@ -105,6 +120,9 @@ def weigh(rows, weights, indices, limits, resized):
         else:
             for j in range(width):
                 target[j] = np.int32(min(max(total[j], low), high) + lift)
+
+
+weigh = compiled(weigh_compiled) if compiled else weigh_by_numpy
 
 
 @functools.lru_cache(maxsize=64)

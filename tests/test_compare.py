@@ -111,6 +111,15 @@ def test_costs_are_those_of_the_network_at_the_size_that_is_printed(world):
     assert '3 x 8 x 12' in (world / 'out/results.md').read_text(encoding='utf-8')
 
 
+def test_a_method_is_called_once_before_it_is_timed(world, monkeypatch):
+    seen, restore, timed = [], methods.Network.restore, contest.milliseconds
+    monkeypatch.setattr(methods.Network, 'restore', lambda *images: seen.append('call') or restore(*images))
+    monkeypatch.setattr(contest, 'milliseconds', lambda *call: seen.append('timed') or timed(*call))
+    assert run('--methods', 'one.yml', '--sets', 'a set/GT:a set/LQ') == 0
+    repeats = ['timed', 'call'] * (seen.count('timed') // 2)
+    assert seen == ['call', *repeats, *repeats] and repeats
+
+
 def test_what_was_finished_is_not_computed_again(world, calls):
     for _ in range(2):
         assert run(*ALL) == 0

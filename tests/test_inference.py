@@ -47,6 +47,24 @@ def test_one_tile_with_the_whole_image_is_no_tile_and_smaller_ones_come_near(kin
     assert tiled_model.lq.shape == (1, 3, 22, 27) and tiled_model.gt.shape == model.gt.shape
 
 
+@pytest.mark.parametrize('training', [True, False])
+def test_a_network_is_in_the_mode_after_its_test_that_it_was_in_before(training):
+    model, _ = restored(STAGE2, image(8, 8))
+    model.net_g.train(training)
+    modes = []
+    model.net_g.register_forward_pre_hook(lambda net, images: modes.append(net.training))
+    model.test()
+    assert modes == [False] and model.net_g.training is training
+
+
+def test_tiles_have_as_many_channels_as_the_network_makes():
+    grey = dict(model_type='RestorationModel', network_g={
+        'type': 'VDSR', 'upscale': 2, 'num_in_ch': 1, 'num_out_ch': 1, 'num_feat': 4, 'num_conv': 3})
+    data = {'lq': image(12, 12)['lq'][:, :1]}
+    whole, tiled = restored(grey, data)[1], restored(grey, data, tile=10, tile_overlap=8)[1]
+    assert tiled.shape == whole.shape == (1, 1, 24, 24) and (tiled - whole).abs().mean() < 0.2 * whole.std()
+
+
 @pytest.mark.parametrize('kind', [STAGE1, STAGE2], ids=['stage 1', 'stage 2'])
 def test_tiles_share_the_prior_of_the_whole_image(kind, monkeypatch):
     seen, model_class = [], MODEL_REGISTRY.get(kind['model_type'])

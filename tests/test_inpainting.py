@@ -9,6 +9,8 @@ import torch
 import yaml
 from basicsr.models import build_model
 from inpainting_cases import BOX, hole, write_images, write_mask
+from test_two_stages import train_in_two_processes
+from train_two_steps import two_steps
 
 from diffrwkvir_arch import cli
 from diffrwkvir_arch.archs.diffrwkvir_s1_arch import DiffRWKVIRS1
@@ -132,7 +134,7 @@ def options(stage, root, name=None, **train):
         'path': {},
         'train': {'ema_decay': 0.9, 'optim_g': {'type': 'Adam', 'lr': 1e-3},
                   'scheduler': {'type': 'MultiStepLR', 'milestones': [100], 'gamma': 0.1}, 'total_iter': 2,
-                  'pixel_opt': {'type': 'L1Loss'}, 'hole_weight': 6.0, **train},
+                  'pixel_opt': {'type': 'L1Loss'}, **train},
         'val': {'val_freq': 2, 'save_img': False, 'metrics': HOLE_METRICS},
         'logger': {'print_freq': 1, 'save_checkpoint_freq': 2},
     }
@@ -211,15 +213,46 @@ def test_own_images_are_restored_with_own_masks_and_without_ground_truth(root):
     assert changed.any() and not changed[hole(32, 40) == 0].any()
 
 
-def test_the_pixel_loss_is_the_weighted_mean_over_hole_and_known_pixels(root):
+def test_the_pixel_loss_is_each_images_weighted_mean_over_hole_and_known_pixels(root):
     lq, gt, mask = batch(height=8, width=8)
-    model = run_model(options(1, root, hole_weight=3.0, known_weight=0.5))
+    mask[1, :, 2:] = 0
+    model = run_model(options(1, root, known_weight=0.2))
     model.feed_data({'lq': lq, 'gt': gt, 'mask': mask})
     losses = model.compute_losses()
     error = (model.output - gt).abs().mean(1, keepdim=True)
-    weight = torch.where(mask == 1, 3.0, 0.5)
-    torch.testing.assert_close(losses['l_pix'], (weight * error).sum() / weight.sum())
+    weight = torch.where(mask == 1, 1.0, 0.2)
+    torch.testing.assert_close(losses['l_pix'], ((weight * error).sum((1, 2, 3)) / weight.sum((1, 2, 3))).mean())
     assert (model.output != lq)[(mask == 0).expand_as(lq)].all()
+
+
+def test_an_image_without_a_hole_is_learnt_as_a_whole(root):
+    lq, gt, mask = batch(n=1, height=8, width=8)
+    model = run_model(options(1, root, known_weight=0.0))
+    model.feed_data({'lq': lq, 'gt': gt, 'mask': 0 * mask})
+    torch.testing.assert_close(model.compute_losses()['l_pix'], (model.output - gt).abs().mean())
+
+
+def sgd_options(root, stage=1, known_weight=0.0, **train):
+    return options(stage, root, ema_decay=0, optim_g={'type': 'SGD', 'lr': 0.1}, known_weight=known_weight, **train)
+
+
+def micro_batch_options(root):
+    return sgd_options(root, micro_batch_size_per_gpu=1)
+
+
+@pytest.mark.parametrize('size, known_weight', [(1, 0.0), (3, 0.2)])
+def test_micro_batches_make_the_step_of_the_whole_batch_whatever_the_sizes_of_holes(root, size, known_weight):
+    one, several = (two_steps(sgd_options(root, known_weight=known_weight, **train))['net_g']
+                    for train in ({}, {'micro_batch_size_per_gpu': size}))
+    for key in one:
+        torch.testing.assert_close(several[key], one[key], atol=2e-6, rtol=1e-4)
+
+
+def test_two_processes_take_micro_batches_as_one_takes_the_whole(root, tmp_path):
+    one = two_steps(sgd_options(root))['net_g']
+    two = train_in_two_processes(__name__, tmp_path / 'two.pth', 'micro_batch_options')['net_g']
+    for key in one:
+        torch.testing.assert_close(two[key], one[key], atol=2e-6, rtol=1e-4)
 
 
 def test_the_teacher_of_stage_two_sees_the_mask(root):
@@ -233,12 +266,11 @@ def test_the_teacher_of_stage_two_sees_the_mask(root):
 
 
 @pytest.mark.parametrize('weights, message', [
-    ({'hole_weight': 0}, 'train.hole_weight must be a number above 0, got 0'),
     ({'known_weight': -1}, 'train.known_weight must be a number of at least 0, got -1'),
     ({'clip_grad_norm': -1}, 'train.clip_grad_norm must be a number of at least 0, got -1'),
     ({'amp': 'fp16'}, 'train.amp must be one of None, bf16, got .fp16'),
 ])
-def test_holes_must_count_and_other_values_be_usable(root, weights, message):
+def test_values_that_cannot_be_used_are_refused(root, weights, message):
     with pytest.raises(InputError, match=message):
         DiffRWKVIRS1Model.check_options({**options(1, root, **weights), 'is_train': True})
 
@@ -257,6 +289,11 @@ def test_a_network_without_mask_channel_is_refused_in_one_line(root, capsys):
     opt['network_g']['in_channels'] = 3
     assert basicsr('train', opt, root) == 2
     assert 'takes no mask, and this dataset has masks' in capsys.readouterr().err.strip().splitlines()[-1]
+
+
+def test_the_weight_of_a_hole_is_no_option_any_more(root, capsys):
+    assert basicsr('train', options(1, root, 'old', hole_weight=1.0), root) == 2
+    assert "unknown option 'train.hole_weight' (did you mean 'known_weight'?)" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize('change, message', [
@@ -278,7 +315,7 @@ def test_shipped_files_inpaint_with_the_papers_recipe_and_count_the_hole(path):
     assert all(dataset['type'] == 'InpaintingDataset' for dataset in opt['datasets'].values())
     assert {'hole_psnr', 'hole_ssim', 'psnr', 'ssim'} == set(opt['val']['metrics'])
     if 'train' in opt:
-        assert opt['train']['hole_weight'] > opt['train']['known_weight'] == 0
+        assert opt['train']['known_weight'] == 0
         assert opt['datasets']['train']['batch_size_per_gpu'] == 16
         assert opt['train']['optim_g'] == {'type': 'Adam', 'lr': 1e-4, 'weight_decay': 0, 'betas': [0.9, 0.99]}
 

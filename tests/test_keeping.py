@@ -1,9 +1,11 @@
 """Which checkpoints of a run stay: the newest ones, and the best one."""
+import math
 import os
 import re
 
 import pytest
 import torch
+from basicsr.models import build_model
 
 from diffrwkvir_arch.cli import main
 from diffrwkvir_arch.models.restoration_model import RestorationModel
@@ -96,6 +98,22 @@ def test_a_resumed_run_remembers_how_good_the_best_was(opt, write_options, workd
     assert len(scored) == 6
     best = read_checkpoint(f'{NAMES[0]}/net_g_best.pth')
     assert all(torch.equal(best['params_ema'][name], value) for name, value in scored[3].items())
+
+
+@pytest.mark.parametrize('better, scores, kept', [
+    ('higher', [20., 20., math.nan, 19., 21.], [1, 1, 1, 1, 5]),
+    ('lower', [20., 20., math.nan, 21., 19.], [1, 1, 1, 1, 5]),
+    ('higher', [math.nan, math.nan, 20.], [1, 1, 3])])
+def test_of_equal_scores_the_first_stays_and_what_is_no_number_is_never_better(opt, tmp_path, better, scores, kept):
+    opt['path']['models'] = str(tmp_path)
+    model = build_model({**opt, 'is_train': True, 'dist': False})
+    model.best_metric_results = {'some': {'psnr': {'better': better}}}
+    found = []
+    for iteration, score in enumerate(scores, start=1):
+        model.metric_results = {'psnr': score}
+        model.save_if_best('some', 'psnr', iteration)
+        found.append(read_checkpoint(str(tmp_path / 'net_g_best.pth'))['best']['iter'])
+    assert found == kept
 
 
 @pytest.mark.parametrize('metric, told', [('ssim', "one of psnr, got 'ssim'"), (True, 'one of psnr, got True')])

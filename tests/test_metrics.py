@@ -324,6 +324,15 @@ def test_a_set_is_scored_in_rgb_whatever_layout_its_images_come_in(monkeypatch):
                       'kid': pytest.approx(kernel_distance(*rgb), rel=1e-4), 'images': 4}
 
 
+def test_a_set_is_scored_on_rounded_images(monkeypatch):
+    network, seen = torch.nn.Module(), []
+    network.forward = lambda images: (seen.append(images) or torch.zeros(len(images), 2), )
+    monkeypatch.setattr(set_metrics, 'build_inception', lambda weights: network)
+    image = np.array([[-0.4, 0.6], [254.4, 255.3]])
+    InceptionDistances().update(image, image)
+    assert seen[0].dtype == torch.uint8 and seen[0][:, 0].tolist() == 2 * [[[0, 1], [254, 255]]]
+
+
 def test_without_torch_fidelity_the_message_names_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, 'torch_fidelity', None)
     with pytest.raises(ValueError, match=r'diffrwkvir\[metrics\]'):

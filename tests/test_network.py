@@ -1,15 +1,17 @@
 """The network of both stages: shapes, sizes, determinism, and every switch of the paper's Table 5."""
 import copy
 
+import numpy as np
 import pytest
 import torch
 from diffrwkvir_arch.archs.bidirectional_wkv import BidirectionalWKV, bidirectional_wkv
 from diffrwkvir_arch.archs.diffrwkvir_s1_arch import DiffRWKVIRS1
 from diffrwkvir_arch.archs.diffrwkvir_s2_arch import DiffRWKVIRS2
 from diffrwkvir_arch.archs.feed_forward import ChannelAttention, build_feed_forward
+from diffrwkvir_arch.archs.initialisation import begin_small
 from diffrwkvir_arch.archs.mixers import StateEvolutionBlock
 from diffrwkvir_arch.archs.token_shift import OmniShift, QuadShift, UniShift
-from diffrwkvir_arch.archs.tokens import enlarge
+from diffrwkvir_arch.archs.tokens import enlarge, pad_to_multiple
 
 SMALL = dict(dim=16, groups=1, blocks=2, head_dim=4, prior_dim=16, encoder_dim=8, upsampler='direct')
 
@@ -254,6 +256,20 @@ def test_uni_shift_reads_the_preceding_token_and_quad_shift_the_four_neighbours(
     assert shifted[0, 0].flatten().tolist() == [0, 1, 2, 3, 4, 5, 6, 7, 8]
     left, right, up, down = QuadShift(4)(x)[0, :, 1, 1].tolist()
     assert [left, right, up, down] == [x[0, 0, 1, 0], x[0, 1, 1, 2], x[0, 2, 0, 1], x[0, 3, 2, 1]]
+
+
+def test_a_branch_begins_with_a_tenth_of_its_weights_and_without_bias():
+    layer = torch.nn.Conv2d(2, 3, 3)
+    weight = layer.weight.detach().clone()
+    assert begin_small(layer) is layer and not layer.bias.any()
+    torch.testing.assert_close(layer.weight.detach(), weight / 10)
+
+
+@pytest.mark.parametrize('size, mode', [((5, 6), 'reflect'), ((3, 6), 'reflect'), ((2, 6), 'edge'), ((1, 1), 'edge')])
+def test_padding_reflects_where_the_image_is_large_enough_and_repeats_its_border_where_not(size, mode):
+    image = torch.arange(size[0] * size[1], dtype=torch.float32).reshape(1, 1, *size)
+    wanted = np.pad(image[0, 0], [(0, -side % 5) for side in size], mode=mode)
+    assert np.array_equal(pad_to_multiple(image, 5)[0, 0], wanted)
 
 
 def test_decay_and_step_size_stay_in_their_ranges_for_extreme_inputs():

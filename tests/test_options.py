@@ -62,7 +62,8 @@ def test_every_option_file_passes_the_check_and_builds(path, tmp_path, monkeypat
 
 @pytest.mark.parametrize('kind, first, second', [
     (kind, *pair) for kind in ('train_DiffRWKVIR_S1', 'train_DiffRWKVIR_S2', 'train_SwinIR', 'test_DiffRWKVIR_S2',
-                               'test_DiffRWKVIR-tiny_S2', 'test_SwinIR') for pair in itertools.combinations((2, 3, 4), 2)])
+                               'test_DiffRWKVIR-tiny_S2', 'test_SwinIR')
+    for pair in itertools.combinations((2, 3, 4), 2)])
 def test_files_of_two_scales_differ_in_the_scale_alone(kind, first, second):
     texts = [(OPTIONS / f'{kind}_x{scale}.yml').read_text(encoding='utf-8') for scale in (first, second)]
     general = [re.sub(rf'(x|scale: &scale ){scale}\b|\bbicx{scale}', r'\1N', text)

@@ -1,6 +1,8 @@
 """MATLAB's imresize: what it is by definition, pinned results, and that speed costs no bit."""
 import hashlib
 import math
+import subprocess
+import sys
 
 import diffrwkvir_arch  # noqa: F401
 import numpy as np
@@ -47,9 +49,29 @@ def test_lrs_of_a_photograph_are_the_pinned_ones(scale):
 
 @pytest.mark.parametrize('scale', [1 / 2, 1 / 3, 1 / 4, 1 / 5, 1 / 8, 2, 3, 4])
 @pytest.mark.parametrize('dtype', [np.uint8, np.uint16])
-def test_the_compiled_sums_are_the_definition_to_the_bit(scale, dtype):
+@pytest.mark.parametrize('by', ['numba', 'numpy'])
+def test_the_sums_are_the_definition_to_the_bit(monkeypatch, scale, dtype, by):
+    if by == 'numpy':
+        monkeypatch.setattr(bicubic, 'weigh', bicubic.weigh_by_numpy)
     image = noise(240, 312, 3, dtype=dtype)
     assert np.array_equal(imresize(image, scale), by_definition(image, scale))
+
+
+def test_floats_are_the_same_with_and_without_numba(monkeypatch):
+    image = noise(24, 30, 3) / 255
+    compiled = [imresize(image.astype(dtype), 1 / 3) for dtype in (np.float32, np.float64)]
+    monkeypatch.setattr(bicubic, 'weigh', bicubic.weigh_by_numpy)
+    for expected in compiled:
+        assert np.array_equal(imresize(image.astype(expected.dtype), 1 / 3), expected)
+
+
+def test_without_numba_the_plugin_works_and_says_so():
+    code = ('import sys; sys.modules["numba"] = None; import numpy, diffrwkvir_arch.cli; '
+            'from diffrwkvir_arch.bicubic import imresize; print(imresize(numpy.ones((4, 4), "uint8"), 1 / 2)); '
+            'from diffrwkvir_arch.tools import doctor; from torch import device; '
+            'print(doctor.check_backend("numba", device("cpu"), doctor.TOLERANCES["cpu"][0]))')
+    run = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True)
+    assert '[[1 1]' in run.stdout and 'not here: numba cannot be imported' in run.stdout, run.stderr
 
 
 def test_float32_is_left_where_its_rounding_is_not_proven():

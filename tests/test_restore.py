@@ -1,4 +1,6 @@
 """`basicsr restore`: what comes out for which file, where it goes on, what is refused."""
+import argparse
+import io
 import os
 import tracemalloc
 from pathlib import Path
@@ -11,12 +13,14 @@ from basicsr.archs.edsr_arch import EDSR as EDSRNet
 from basicsr.utils import img2tensor, tensor2img
 from compare_cases import DIFFUSING, EDSR, INPAINTING, SCALE, build, write_method
 from drawing import draw
-from PIL import Image, ImageCms
+from PIL import Image, ImageCms, ImageOps
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from diffrwkvir_arch.archs.diffrwkvir_s2_arch import DiffRWKVIRS2
 from diffrwkvir_arch.bicubic import imresize
 from diffrwkvir_arch.cli import main
+from diffrwkvir_arch.data.image_file import decode_image
+from diffrwkvir_arch.data.inpainting_dataset import FILL
 from diffrwkvir_arch.errors import InputError
 from diffrwkvir_arch.tiling import restore_tiled
 from diffrwkvir_arch.tools import restore
@@ -85,6 +89,30 @@ def test_exif_that_cannot_be_read_is_left_out(workdir):
     Image.fromarray(draw(20, 26, 0)).save('a.jpg', exif=b'Exif\0\0II*\0\xff\xff\0\0')
     assert main(['restore', 'a.jpg', '-m', 'bicubic', '--scale', '2', '-o', 'out']) == 0
     assert 'exif' not in Image.open('out/a.png').info
+
+
+@pytest.mark.parametrize('orientation', range(1, 9))
+@pytest.mark.parametrize('file', ['a.png', 'a.webp', 'a.tif'])
+def test_alpha_is_turned_with_the_colours_as_exif_says(workdir, file, orientation):
+    colours, exif = np.random.default_rng(0).integers(1, 256, (10, 20, 3), np.uint8), Image.Exif()
+    exif[0x0112] = orientation
+    rgba = Image.fromarray(np.dstack([colours, colours[..., 0]]))
+    rgba.save(file, exif=exif, **({'lossless': True} if file == 'a.webp' else {}))
+    picture = restore.Picture(Path(file))
+    content = Path(file).read_bytes()
+    right_way_up = np.array(ImageOps.exif_transpose(Image.open(io.BytesIO(content))))
+    assert np.array_equal(picture.alpha, right_way_up[..., 3])
+    assert np.array_equal(picture.colours, decode_image(content, file))
+    if file != 'a.tif':    # OpenCV multiplies a TIFF's colours by its alpha
+        assert np.array_equal((picture.colours * 255).round(), right_way_up[..., :3])
+
+
+def test_grey_beside_alpha_comes_out_in_equal_colours(photos):
+    grey = read(photos / 'grey.png')
+    Image.fromarray(np.dstack([grey, 255 - grey])).save('both.png')
+    assert main(['restore', 'both.png', str(photos / 'grey.png'), '-m', 'one.yml', '-o', 'out']) == 0
+    both = read('out/both.png')
+    assert both.shape == (40, 52, 4) and np.array_equal(both[..., :3], np.dstack([read('out/grey.png')] * 3))
 
 
 def test_it_goes_on_where_it_was_and_replaces_on_demand_alone(photos, capsys, monkeypatch):
@@ -215,6 +243,27 @@ def test_masks_mean_scale_1(photos, workdir, monkeypatch):
     cv2.imwrite('masks/colour.png', np.eye(20, 26, dtype=np.uint8) * 255)
     for method in ('fill.pth', 'telea'):
         assert main(['restore', 'my photos/colour.png', '--masks', 'masks', '-m', method, '-o', method + '.out']) == 0
+
+
+def test_no_network_sees_what_the_hole_of_an_image_holds(photos):
+    seen = []
+
+    class Restorer:
+        scale = 1
+
+        def calls(self, lq, tile, overlap):
+            return 1
+
+        def restore(self, lq, mask, tile, overlap, after_call):
+            seen.append(lq)
+            return lq
+
+    picture, mask = restore.Picture(photos / 'colour.png'), np.zeros((20, 26), np.float32)
+    mask[5:12, 8:20] = 1
+    args = argparse.Namespace(tile=None, overlap=0, self_ensemble=False)
+    restore.restore(picture, Restorer(), mask, args, torch.device('cpu'), Progress(1))
+    lq = seen[0][0].permute(1, 2, 0).numpy()
+    assert (lq[mask == 1] == FILL).all() and np.array_equal(lq[mask == 0], picture.colours[mask == 0])
 
 
 def test_an_image_that_cannot_be_read_costs_only_itself(photos, capsys):

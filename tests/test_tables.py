@@ -1,9 +1,9 @@
-"""The tables of the paper in Markdown, LaTeX and CSV."""
+"""The tables of the paper in Markdown."""
 import math
 
 import pytest
 
-from diffrwkvir_arch.metrics.tables import csv_table, latex_table, markdown_table
+from diffrwkvir_arch.metrics.tables import markdown_table
 
 ROWS = [{'method': 'A_1', 'set': 'Set5', 'psnr_y': 30.001, 'lpips_alex': 0.2, 'images': 5},
         {'method': 'B|2', 'set': 'Set5', 'psnr_y': 29.999, 'lpips_alex': None, 'images': 5},
@@ -21,19 +21,6 @@ def test_a_markdown_table_marks_best_and_second_in_each_metrics_own_direction():
         '| C | <u>29.50</u> | **0.1000** | – | – |']
 
 
-def test_a_latex_table_groups_metrics_by_set_and_escapes_names():
-    assert latex_table(ROWS).splitlines() == [
-        r'\begin{tabular}{lrrrr}', r'\toprule', r' & \multicolumn{3}{c}{Set5} & \multicolumn{1}{c}{Set14} \\',
-        r'Method & PSNR-Y $\uparrow$ & LPIPS-ALEX $\downarrow$ & IMAGES & PSNR-Y $\uparrow$ \\', r'\midrule',
-        r'A\_1 & \textbf{30.00} & \underline{0.2000} & 5 & 27.00 \\', r'B|2 & \textbf{30.00} & -- & 5 & -- \\',
-        r'C & \underline{29.50} & \textbf{0.1000} & -- & -- \\', r'\bottomrule', r'\end{tabular}']
-
-
-def test_a_csv_table_keeps_every_digit_and_leaves_missing_values_empty():
-    assert csv_table(ROWS).splitlines() == ['method,Set5 psnr_y,Set5 lpips_alex,Set5 images,Set14 psnr_y',
-                                            'A_1,30.001,0.2,5,27.0', 'B|2,29.999,,5,', 'C,29.5,0.1,,']
-
-
 def test_the_better_direction_of_every_metric_is_known():
     for name in ('psnr', 'ssim_rgb', 'hole_ssim', 'rmse', 'sam', 'lpips_vgg', 'niqe', 'fid', 'kid'):
         best = 2. if 'psnr' in name or 'ssim' in name else 1.
@@ -43,6 +30,5 @@ def test_the_better_direction_of_every_metric_is_known():
 def test_rows_that_make_no_table_are_refused():
     for rows, message in (([], 'no results'), ([{'method': 'A', 'psnr': 1.}], "'set'"),
                           ([{'method': 'A', 'set': 's', 'psnr': '30'}], 'be a number'), (ROWS[:1] * 2, 'two rows')):
-        for table in (markdown_table, latex_table, csv_table):
-            with pytest.raises(ValueError, match=message):
-                table(rows)
+        with pytest.raises(ValueError, match=message):
+            markdown_table(rows)

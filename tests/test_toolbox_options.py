@@ -200,6 +200,30 @@ def test_more_gpus_than_there_are_become_those_there_are(monkeypatch):
     assert usable_gpus(8, one_each=True) == 8
 
 
+def test_what_several_gpus_make_of_the_batch_is_told(options, write_options, monkeypatch):
+    warnings = []
+    monkeypatch.setattr(toolbox_options, 'warn', warnings.append)
+    monkeypatch.setattr('torch.cuda.device_count', lambda: 4)
+    options['num_gpu'], options['datasets']['train']['batch_size_per_gpu'] = 'auto', 16
+    path = write_options(options)
+    assert parse(monkeypatch, path)['num_gpu'] == 4
+    assert warnings == ['num_gpu: 4 GPUs x datasets.train.batch_size_per_gpu: 16 are 64 images a step; num_gpu: 1 '
+                        'keeps to 16, batch_size_per_gpu: 4 shares them out']
+    assert parse(monkeypatch, path, '--force_yml', 'num_gpu=1')['num_gpu'] == len(warnings) == 1
+
+
+@pytest.mark.parametrize('train', [{'amp': 'bf16'}, {'compile': True}], ids=str)
+@pytest.mark.parametrize('num_gpu', ['auto', 2])
+def test_what_goes_wrong_in_threads_is_refused(options, write_options, monkeypatch, train, num_gpu):
+    options.update(model_type='RestorationModel', num_gpu=num_gpu)
+    options['train'].update(train)
+    monkeypatch.setattr('torch.cuda.device_count', lambda: 2)
+    message = f'train.{next(iter(train))} does not work on 2 GPUs of one process; start one a GPU, torchrun --nproc_per'
+    with pytest.raises(InputError, match=message):
+        parse(monkeypatch, write_options(options))
+    assert parse(monkeypatch, write_options({**options, 'num_gpu': 1}))['num_gpu'] == 1
+
+
 @pytest.mark.parametrize('text, message', [
     ('a: [1, 2\nb: 3\n', r'bad\.yml, line 2: not valid YAML'),
     ('a: 1\n\tb: 3\n', r'bad\.yml, line 2: not valid YAML'),

@@ -94,21 +94,38 @@ def test_without_torchrun_the_command_is_told(monkeypatch):
         dist_util._init_dist_pytorch('nccl')
 
 
-def test_slurms_variables_become_torchruns(one_rank, monkeypatch, tmp_path):
-    for name in ('RANK', 'WORLD_SIZE', 'LOCAL_RANK', 'MASTER_ADDR'):
-        monkeypatch.delenv(name)
-    with pytest.raises(InputError, match='needs to be started by srun'):
-        dist_util._init_dist_slurm('nccl')
+@pytest.fixture
+def slurm(one_rank, monkeypatch, tmp_path):
+    """The environment of the first task of two nodes; scontrol knows their names."""
     (tmp_path / 'scontrol').write_text('#!/bin/sh\ntest "$*" = "show hostname node[1-2]" && echo 127.0.0.1 && echo b\n')
     (tmp_path / 'scontrol').chmod(0o755)
     monkeypatch.setenv('PATH', str(tmp_path), prepend=':')
     for name, value in {'PROCID': '0', 'NTASKS': '1', 'NODELIST': 'node[1-2]', 'LOCALID': '0'}.items():
         monkeypatch.setenv(f'SLURM_{name}', value)
-    # Set, so that they are what they were afterwards.
     for name in ('RANK', 'WORLD_SIZE', 'LOCAL_RANK', 'MASTER_ADDR'):
         monkeypatch.setenv(name, '')
+
+
+def test_outside_of_slurm_the_command_is_told():
+    with pytest.raises(InputError, match='needs to be started by srun'):
+        dist_util._init_dist_slurm('nccl')
+
+
+def test_slurms_variables_become_torchruns(slurm):
     dist_util._init_dist_slurm('nccl', port=0)
     assert dist.get_backend() == 'gloo' and dist.get_world_size() == 1
+
+
+@pytest.mark.parametrize('visible, device', [(1, 0), (4, 1)])
+def test_slurms_tasks_take_their_own_gpu_whether_they_see_it_alone_or_all(slurm, monkeypatch, visible, device):
+    chosen = []
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: True)
+    monkeypatch.setattr(torch.cuda, 'device_count', lambda: visible)
+    monkeypatch.setattr(torch.cuda, 'set_device', chosen.append)
+    monkeypatch.setattr(dist, 'init_process_group', lambda backend, timeout: chosen.append(backend))
+    monkeypatch.setenv('SLURM_LOCALID', '1')
+    dist_util._init_dist_slurm('nccl')
+    assert chosen == [device, 'nccl']
 
 
 @pytest.fixture
@@ -151,6 +168,16 @@ def test_the_device_is_that_of_the_local_rank(one_rank, monkeypatch):
     monkeypatch.setenv('LOCAL_RANK', '4')
     with pytest.raises(InputError, match='asks for at least 5 GPUs, 4 are visible'):
         dist_util._init_dist_pytorch('nccl')
+
+
+def test_one_process_takes_as_many_gpus_as_num_gpu_says(opt, monkeypatch):
+    model, taken = build_model(opt), []
+    model.opt['num_gpu'] = 2
+    monkeypatch.setattr('torch.cuda.device_count', lambda: 4)
+    monkeypatch.setattr('diffrwkvir_arch.toolbox.distributed.DataParallel',
+                        lambda net, device_ids=None: taken.append(device_ids))
+    model.model_to_device(torch.nn.Linear(1, 1))
+    assert taken == [[0, 1]]
 
 
 # ----- log lines and small operations -----

@@ -130,6 +130,24 @@ def test_stage_two_starts_from_stage_ones_restorer_and_teacher(root):
             assert torch.equal(value, stage1[prefix + name])
 
 
+def test_the_teachers_weights_are_those_that_the_options_name(root):
+    opt = options(2, root)
+    opt['path']['param_key_s1'] = 'params'
+    model, stage1 = run_model(opt), weights(root, 1)
+    assert all(torch.equal(value, stage1[f'encoder.{name}']) for name, value in model.teacher.state_dict().items())
+
+
+def test_in_training_the_chain_starts_from_the_teachers_prior_diffused(root):
+    model, seen = run_model(options(2, root)), []
+    model.net_g.register_forward_pre_hook(lambda net, images, named: seen.append(named['noise']), with_kwargs=True)
+    model.feed_data(batch())
+    torch.manual_seed(3)
+    _, target = model.run_network()
+    torch.manual_seed(3)
+    alpha_bar = model.net_g.diffusion.alpha_bar[-1]
+    torch.testing.assert_close(seen[0], alpha_bar**0.5 * target + (1 - alpha_bar)**0.5 * torch.randn_like(target))
+
+
 def test_the_teacher_is_frozen_and_in_eval_mode(root):
     model = run_model(options(2, root))
     before = {k: v.clone() for k, v in model.teacher.state_dict().items()}
@@ -321,6 +339,24 @@ def test_two_processes_take_micro_batches_as_one_takes_the_whole(root, tmp_path)
 def test_a_micro_batch_is_a_whole_number_of_images(root, capsys, size):
     assert basicsr('train', options(1, root, micro_batch_size_per_gpu=size), root) == 2
     assert 'train.micro_batch_size_per_gpu must be a whole number of at least 1' in capsys.readouterr().err
+
+
+def test_several_gpus_of_one_process_take_a_micro_batch_each(root, monkeypatch):
+    # There DataParallel only hands on.
+    monkeypatch.setattr('torch.cuda.is_available', lambda: False)
+    model = run_model(options(1, root, micro_batch_size_per_gpu=2))
+    model.net_g, model.opt['num_gpu'] = torch.nn.DataParallel(model.net_g), 2
+    seen, forward = [], model.net_g.forward
+    monkeypatch.setattr(model.net_g, 'forward', lambda lq, gt: seen.append(len(lq)) or forward(lq, gt))
+    model.feed_data(batch(6))
+    model.accumulate_gradients()
+    assert seen == [4, 2]
+
+
+def test_micro_batches_of_a_loss_that_is_a_sum_are_refused(root, capsys):
+    train = {'pixel_opt': {'type': 'L1Loss', 'reduction': 'sum'}, 'micro_batch_size_per_gpu': 1}
+    assert basicsr('train', options(1, root, **train), root) == 2
+    assert 'train.pixel_opt.reduction: sum does not go with train.micro_batch_size_per_gpu' in capsys.readouterr().err
 
 
 @pytest.mark.parametrize('stage', [1, 2])

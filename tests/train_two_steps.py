@@ -23,11 +23,15 @@ def two_steps(opt, rank=0, world_size=1):
     model = build_model(opt)
     # Every process draws the same start noise for an image, whatever else it has in its batch.
     noise = torch.Generator().manual_seed(1)
-    lq, gt = torch.rand(4, 3, 8, 8, generator=noise), torch.rand(4, 3, 32, 32, generator=noise)
-    share = slice(rank, None, world_size)
+    side = 8 * opt['scale']
+    images = {'lq': torch.rand(4, 3, 8, 8, generator=noise), 'gt': torch.rand(4, 3, side, side, generator=noise)}
+    if opt['network_g'].get('in_channels') == 4:
+        # Holes of another size in every image.
+        share = torch.tensor([0.1, 0.3, 0.6, 0.9]).reshape(4, 1, 1, 1)
+        images['mask'] = (torch.rand(4, 1, 8, 8, generator=noise) < share).float()
     with mock.patch('torch.randn_like', torch.zeros_like):
         for step in (1, 2):
-            model.feed_data({'lq': lq[share], 'gt': gt[share]})
+            model.feed_data({name: image[rank::world_size] for name, image in images.items()})
             model.optimize_parameters(step)
     return {label: model.get_bare_model(net).state_dict() for label, net in vars(model).items()
             if label in ('net_g', 'net_d')}

@@ -9,6 +9,7 @@ from torch import nn
 
 from .tokens import enlarge
 
+
 @ARCH_REGISTRY.register()
 class SRCNN(nn.Module):
     """Bicubic enlargement, patch extraction, non-linear mapping, reconstruction.

@@ -1,8 +1,10 @@
 """Image files to arrays: the one place where bytes become RGB floats in [0, 1]."""
+import io
 import re
 
 import cv2
 import numpy as np
+from PIL import Image
 
 from diffrwkvir_arch.errors import InputError
 
@@ -13,6 +15,8 @@ WHITE = {np.dtype(np.uint8): 255., np.dtype(np.uint16): 65535., np.dtype(np.floa
 
 # Of a JPEG: all but those that stand among a scan's pixels, an escaped 255 and restarts.
 MARKER, END = re.compile(rb'\xff([^\x00\x01\xd0-\xd8\xff])', re.DOTALL), b'\xd9'
+# EXIF's tag.
+ORIENTATION = 0x0112
 
 
 def decode_image(content, name):
@@ -34,6 +38,11 @@ def decode_image(content, name):
         raise InputError(f'{name}: not an image, or a damaged one; replace or remove it')
     if image.dtype not in WHITE:
         raise InputError(f'{name}: pixels of type {image.dtype} are not supported; convert it to 8 or 16 bits')
+    return as_floats(image)
+
+
+def as_floats(image):
+    """BGR in a file's depth -> RGB float32 in [0, 1]."""
     image = cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
     return image.astype(np.float32) / np.float32(WHITE[image.dtype])
 
@@ -69,3 +78,19 @@ def reaches_end(jpeg):
 def has_alpha(content):
     """Whether a PNG stores opacity beside its colours (colour types 4 and 6 of its header)."""
     return content.startswith(b'\x89PNG') and content[25:26] in (b'\x04', b'\x06')
+
+
+def turned(image, content):
+    """An image (H, W, ...) that OpenCV has read with its alpha channel, turned as EXIF says; TIFFs it has turned."""
+    try:
+        with Image.open(io.BytesIO(content)) as file:
+            orientation = 1 if file.format == 'TIFF' else file.getexif().get(ORIENTATION, 1)
+    except Exception:    # what Pillow cannot read stays as it is
+        return image
+    if orientation in (5, 6, 7, 8):
+        image = image.swapaxes(0, 1)
+    if orientation in (2, 3, 6, 7):
+        image = image[:, ::-1]
+    if orientation in (3, 4, 7, 8):
+        image = image[::-1]
+    return np.ascontiguousarray(image)

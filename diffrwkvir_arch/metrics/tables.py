@@ -1,6 +1,4 @@
 """The paper's tables from results: a line a method, a column a metric of each set, best and second best marked."""
-import csv
-import io
 import math
 import numbers
 
@@ -40,32 +38,6 @@ def markdown_table(rows):
     body = mark(methods, columns, values, '**{}**', '<u>{}</u>')
     lines = [head, ['---'] + ['---:'] * len(columns), *([method, *cells] for method, cells in zip(methods, body))]
     return '\n'.join('| ' + ' | '.join(text.replace('|', '\\|') for text in line) + ' |' for line in lines)
-
-
-def latex_table(rows):
-    r"""The table for a paper: a `tabular` that needs \usepackage{booktabs}; rows and errors as for markdown_table."""
-    methods, columns, values = arrange(rows)
-    arrows = {'higher': r' $\uparrow$', 'lower': r' $\downarrow$', None: ''}
-    names = list(dict.fromkeys(name for name, _ in columns))
-    spans = [sum(name == other for other, _ in columns) for name in names]
-    sets = ' & '.join(rf'\multicolumn{{{span}}}{{c}}{{{escape(name)}}}' for name, span in zip(names, spans))
-    metrics = ' & '.join(escape(label(metric)) + arrows[direction(metric)] for _, metric in columns)
-    body = mark(methods, columns, values, r'\textbf{{{}}}', r'\underline{{{}}}')
-    return '\n'.join([
-        rf'\begin{{tabular}}{{l{"r" * len(columns)}}}', r'\toprule',
-        rf' & {sets} \\', rf'Method & {metrics} \\', r'\midrule',
-        *(rf'{escape(method)} & {" & ".join(cells).replace(MISSING, "--")} \\' for method, cells in zip(methods, body)),
-        r'\bottomrule', r'\end{tabular}'])
-
-
-def csv_table(rows):
-    """The same for programs: values unrounded and unmarked, missing ones empty; rows as for markdown_table."""
-    methods, columns, values = arrange(rows)
-    file = io.StringIO()
-    writer = csv.writer(file, lineterminator='\n')
-    writer.writerow(['method', *(f'{name} {metric}' for name, metric in columns)])
-    writer.writerows([method, *(values.get((method, *column), '') for column in columns)] for method in methods)
-    return file.getvalue()
 
 
 def arrange(rows):
@@ -123,9 +95,3 @@ def direction(metric):
 def label(metric):
     """psnr_y -> PSNR-Y."""
     return metric.upper().replace('_', '-')
-
-
-def escape(text):
-    """Text with LaTeX's special characters made harmless."""
-    special = {'\\': r'\textbackslash{}', '~': r'\textasciitilde{}', '^': r'\textasciicircum{}'}
-    return ''.join(special.get(letter, f'\\{letter}' if letter in '&%$#_{}' else letter) for letter in text)

@@ -8,6 +8,7 @@ from basicsr.losses import build_loss
 from basicsr.utils.registry import ARCH_REGISTRY, MODEL_REGISTRY
 
 from diffrwkvir_arch.errors import InputError
+from diffrwkvir_arch.option_file import find_checkpoint
 
 from .restoration_model import RestorationModel
 
@@ -85,7 +86,7 @@ def require_checkpoint(opt, key, stage):
     if path is None:
         raise InputError(f'path.{key} is missing: {opt["model_type"]} starts from the checkpoint of {stage}, '
                          'experiments/NAME/models/net_g_latest.pth')
-    if not Path(path).expanduser().is_file():
+    if not Path(find_checkpoint(path)).is_file():
         # experiments/NAME/models/net_g_latest.pth, where NAME is also the option file's.
         folder = Path(path).parent
         name = folder.parent.name if folder.name == 'models' else 'NAME'

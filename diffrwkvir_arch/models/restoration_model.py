@@ -5,7 +5,7 @@ from contextlib import nullcontext
 import torch
 from basicsr.models.sr_model import SRModel
 from basicsr.utils.registry import MODEL_REGISTRY
-from torch.nn.parallel import DistributedDataParallel
+from torch.nn.parallel import DataParallel, DistributedDataParallel
 
 from diffrwkvir_arch.errors import InputError
 from diffrwkvir_arch.option_sections import as_count
@@ -30,11 +30,11 @@ class RestorationModel(Validation, Inference, SRModel):
     `compute_losses` where it has more of them.
 
     Inpaints where the dataset has masks: hands them to the network and to metrics of the hole, and trains with the
-    pixel loss averaged over all pixels, those of holes weighted by train.hole_weight and others by train.known_weight.
+    pixel loss averaged over each image, where a known pixel counts train.known_weight (default 1), one of the hole 1.
     The pixel loss sees the network's own output, the perceptual loss the composite, whose known pixels are the LQ's.
     """
 
-    known_options = {'train': {'clip_grad_norm', 'amp', 'compile', 'hole_weight', 'known_weight', MICRO_BATCH},
+    known_options = {'train': {'clip_grad_norm', 'amp', 'compile', 'known_weight', MICRO_BATCH},
                      'val': {'tile', 'tile_overlap', 'self_ensemble', 'save_best'}}
 
     @staticmethod
@@ -48,16 +48,16 @@ class RestorationModel(Validation, Inference, SRModel):
         amp = train.get('amp')
         if amp not in AMP_DTYPES:
             raise InputError(f'train.amp must be one of {", ".join(map(str, AMP_DTYPES))}, got {amp!r}')
-        for key, allows_zero in (('clip_grad_norm', True), ('hole_weight', False), ('known_weight', True)):
+        for key in ('clip_grad_norm', 'known_weight'):
             value = train.get(key)
             if value is None:
                 continue
-            if not is_number(value) or value < 0 or not (value or allows_zero):
-                raise InputError(f'train.{key} must be a number {"of at least" if allows_zero else "above"} 0, got '
-                                 f'{value!r}')
+            if not is_number(value) or value < 0:
+                raise InputError(f'train.{key} must be a number of at least 0, got {value!r}')
         check_flag('train.compile', train.get('compile'))
         if train.get(MICRO_BATCH) is not None:
             as_count(train, 'train', MICRO_BATCH)
+            refuse_sums(train)
         if not train.get('pixel_opt') and not train.get('perceptual_opt'):
             raise InputError('train.pixel_opt is missing, such as pixel_opt: {type: L1Loss, loss_weight: 1.0}')
 
@@ -66,8 +66,7 @@ class RestorationModel(Validation, Inference, SRModel):
         train = self.opt['train']
         self.amp_dtype = AMP_DTYPES[train.get('amp')]
         self.max_grad_norm = float(train.get('clip_grad_norm') or 'inf')
-        self.hole_weight, self.known_weight = (
-            1. if train.get(key) is None else float(train[key]) for key in ('hole_weight', 'known_weight'))
+        self.known_weight = 1. if train.get('known_weight') is None else float(train['known_weight'])
         super().init_training_settings()
         if train.get('compile'):
             # In its place: checkpoints, wrappers and the EMA see the network that they know.
@@ -108,6 +107,16 @@ class RestorationModel(Validation, Inference, SRModel):
         output = self.output.float()
         return output if self.mask is None else torch.where(self.mask > 0.5, output, self.lq)
 
+    def pixel_weights(self):
+        """(B, 1, H, W) weights of the pixel loss, of mean 1 in every image.
+
+        The loss divides by the sum of those it is handed: thus images count alike in every batch, part and process. An
+        image without a hole, whose weights may all be 0, is learnt as a whole.
+        """
+        weight = self.known_weight + (1 - self.known_weight) * self.mask
+        mean = weight.mean((1, 2, 3), keepdim=True)
+        return torch.where(mean > 0, weight / mean, 1.)
+
     def image_losses(self):
         """Pixel loss between self.output and self.gt, perceptual loss between the composite and self.gt."""
         losses = OrderedDict()
@@ -115,8 +124,7 @@ class RestorationModel(Validation, Inference, SRModel):
         if self.cri_pix and self.mask is None:
             losses['l_pix'] = self.cri_pix(output, self.gt)
         elif self.cri_pix:
-            weight = self.known_weight + (self.hole_weight - self.known_weight) * self.mask
-            losses['l_pix'] = self.cri_pix(output, self.gt, weight=weight)
+            losses['l_pix'] = self.cri_pix(output, self.gt, weight=self.pixel_weights())
         if self.cri_perceptual:
             perceptual, style = self.cri_perceptual(self.composite(), self.gt)
             if perceptual is not None:
@@ -140,7 +148,9 @@ class RestorationModel(Validation, Inference, SRModel):
     def accumulate_gradients(self):
         """Adds the gradients of the batch to those of net_g, micro-batch by micro-batch; -> its losses, as scalars."""
         batch = len(self.lq)
-        size = self.opt['train'].get(MICRO_BATCH) or batch
+        # Of several GPUs of one process, each gets its own.
+        gpus = self.opt['num_gpu'] if isinstance(self.net_g, DataParallel) else 1
+        size = gpus * (self.opt['train'].get(MICRO_BATCH) or batch)
         parts = list(zip(*(batch * [None] if x is None else x.split(size) for x in (self.lq, self.gt, self.mask))))
         totals = OrderedDict()
         for number, part in enumerate(parts, start=1):
@@ -174,3 +184,11 @@ class RestorationModel(Validation, Inference, SRModel):
                     f'spoilt. The last good checkpoint is in {self.opt["path"]["models"]}: lower '
                     f'train.optim_{label}.lr or set train.clip_grad_norm (1.0, say), look at the images, and go on '
                     'with --auto_resume')
+
+
+def refuse_sums(train):
+    """Raises InputError for a loss that is a sum: of micro-batches' sums the mean would be taken."""
+    for key, section in train.items():
+        if key.endswith('_opt') and isinstance(section, dict) and section.get('reduction') == 'sum':
+            raise InputError(f'train.{key}.reduction: sum does not go with train.{MICRO_BATCH}, which takes the mean '
+                             'over the parts of a batch; take reduction: mean')

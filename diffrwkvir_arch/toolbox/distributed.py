@@ -53,6 +53,18 @@ def wait_for_all():
         dist.barrier()
 
 
+def refuse_in_threads(opt):
+    """Raises InputError for options that DataParallel gets wrong without a word.
+
+    In its threads autocast computes in float16, and copies of a compiled network run the original's code and weights.
+    """
+    for key in ('amp', 'compile'):
+        if opt['train'].get(key):
+            raise InputError(f'train.{key} does not work on {opt["num_gpu"]} GPUs of one process; start one a GPU, '
+                             f'torchrun --nproc_per_node {opt["num_gpu"]} -m diffrwkvir_arch train -opt FILE '
+                             '--launcher pytorch, or set num_gpu: 1')
+
+
 def mend_start():
     """Fault: utils/dist_util.py:21-25 always takes NCCL and the device rank % device_count, a ZeroDivisionError without
     CUDA and the wrong GPU where a node's ranks do not start at a multiple of its GPUs; without torchrun it ends in
@@ -80,7 +92,8 @@ def mend_start():
 def mend_slurm():
     """Fault: utils/dist_util.py:28-57, beside those of _init_dist_pytorch, ends outside of Slurm in KeyError:
     'SLURM_PROCID' and asks a shell for the host's name.
-    Mend: Slurm's variables become torchrun's, and all else is as with torchrun.
+    Mend: Slurm's variables become torchrun's, and all else is as with torchrun. Tasks that Slurm shows one GPU each
+    (--gpus-per-task, --gpu-bind) all call it the first.
     """
 
     def _init_dist_slurm(backend, port=None):
@@ -89,8 +102,9 @@ def mend_slurm():
                              'basicsr train -opt FILE --launcher slurm')
         hosts = subprocess.run(['scontrol', 'show', 'hostname', os.environ['SLURM_NODELIST']], capture_output=True,
                                text=True, check=True).stdout.split()
+        local_rank = int(os.environ['SLURM_LOCALID']) % max(1, torch.cuda.device_count())
         os.environ.update(RANK=os.environ['SLURM_PROCID'], WORLD_SIZE=os.environ['SLURM_NTASKS'],
-                          LOCAL_RANK=os.environ['SLURM_LOCALID'], MASTER_ADDR=hosts[0])
+                          LOCAL_RANK=str(local_rank), MASTER_ADDR=hosts[0])
         if port is not None:
             os.environ['MASTER_PORT'] = str(port)
         os.environ.setdefault('MASTER_PORT', '29500')
@@ -102,8 +116,9 @@ def mend_slurm():
 def mend_wrapping():
     """Fault: models/base_model.py:95-101 gives DistributedDataParallel the current CUDA device even on CPU ('Found no
     NVIDIA driver'), and lets it broadcast buffers in every forward, while only rank 0 validates: with a network that
-    has buffers the ranks' collective calls get out of step, ending in a crash (gloo) or a hang (NCCL).
-    Mend: device_ids on CUDA only; no broadcast of buffers, rank 0's are what is saved.
+    has buffers the ranks' collective calls get out of step, ending in a crash (gloo) or a hang (NCCL). DataParallel
+    takes every GPU of the machine, whatever num_gpu says.
+    Mend: device_ids on CUDA only; no broadcast of buffers, rank 0's are what is saved; num_gpu GPUs.
     """
 
     def model_to_device(self, net):
@@ -114,6 +129,7 @@ def mend_wrapping():
                 device_ids=[torch.cuda.current_device()] if self.device.type == 'cuda' else None,
                 **{SYNC_BUFFERS: False},
                 find_unused_parameters=self.opt.get('find_unused_parameters', False))
-        return DataParallel(net) if self.opt['num_gpu'] > 1 else net
+        gpus = self.opt['num_gpu']
+        return DataParallel(net, device_ids=list(range(gpus))) if gpus > 1 else net
 
     swap(BaseModel, 'model_to_device', model_to_device)

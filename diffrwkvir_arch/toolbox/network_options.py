@@ -47,7 +47,8 @@ def differences(checkpoint, options):
 
     Args:
         checkpoint: What a file holds.
-        options (dict | None): network_g, say; those of another type are compared as well, for stages share their options.
+        options (dict | None): network_g, say; those of another type are compared as well, for stages share their
+            options.
 
     Returns:
         str: Empty where they are alike, or the checkpoint does not say.

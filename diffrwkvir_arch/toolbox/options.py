@@ -17,7 +17,7 @@ from diffrwkvir_arch import option_file
 from diffrwkvir_arch.errors import InputError, did_you_mean, first_line
 from diffrwkvir_arch.registration import import_users
 from diffrwkvir_arch.toolbox.arguments import drop_local_rank, option_arguments
-from diffrwkvir_arch.toolbox.distributed import agree
+from diffrwkvir_arch.toolbox.distributed import agree, refuse_in_threads
 from diffrwkvir_arch.toolbox.logs import close_logs, warn
 from diffrwkvir_arch.toolbox.patching import swap
 
@@ -192,6 +192,9 @@ def mend_parsing():
         opt['num_gpu'] = usable_gpus(opt['num_gpu'], one_each=args.launcher != 'none')
 
         opt['dist'] = args.launcher != 'none'
+        if is_train and opt['num_gpu'] > 1 and not opt['dist']:
+            refuse_in_threads(opt)
+            warn(images_a_step(opt))
         if opt['dist']:
             dist_params = dict(opt.get('dist_params') or {})
             if args.launcher == 'pytorch':
@@ -230,6 +233,13 @@ def usable_gpus(wanted, one_each=False):
         warn(f'num_gpu: {wanted} asked for, {present} present; using {present or "the CPU"}')
         return present
     return wanted
+
+
+def images_a_step(opt):
+    """What several GPUs of one process make of the batch, which most option files mean for one GPU."""
+    gpus, batch = opt['num_gpu'], opt['datasets']['train']['batch_size_per_gpu']
+    return (f'num_gpu: {gpus} GPUs x datasets.train.batch_size_per_gpu: {batch} are {gpus * batch} images a step; '
+            f'num_gpu: 1 keeps to {batch}, batch_size_per_gpu: {max(1, batch // gpus)} shares them out')
 
 
 def add_paths(opt, root_path):

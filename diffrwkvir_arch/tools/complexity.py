@@ -83,7 +83,8 @@ def complexity(net: nn.Module, inputs, named=None) -> Complexity:
     hooks = [hook for module in paths
              for hook in (module.register_forward_pre_hook(enter), module.register_forward_hook(leave))]
     try:
-        with torch.no_grad(), CalledOperators() as called, FlopCounterMode(display=False, custom_mapping=FORMULAS) as counter:
+        counter = FlopCounterMode(display=False, custom_mapping=FORMULAS)
+        with torch.no_grad(), CalledOperators() as called, counter:
             net(*inputs, **(named or {}))
     finally:
         for hook in hooks:

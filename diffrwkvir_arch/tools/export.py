@@ -54,7 +54,7 @@ class Exported(nn.Module):
     def __init__(self, network):
         super().__init__()
         self.net, self.network, self.scale = network.net, network, network.scale
-        # DiffIR would draw it anew for every image; `basicsr restore` and `basicsr compare` draw this.
+        # DiffIR would draw it anew for every image; on a CPU `basicsr restore` and `basicsr compare` draw this.
         noise = torch.randn(1, PRIOR_DIM, generator=torch.Generator().manual_seed(0))
         self.register_buffer('noise', noise if isinstance(self.net, DiffIRS2) else None)
 

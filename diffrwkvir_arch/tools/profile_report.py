@@ -167,7 +167,7 @@ def module_rows(network, depth):
 
 
 def as_csv_rows(networks, where):
-    """One dict for each network that was counted: numbers unrounded, times in ms, '' for what was not measured."""
+    """One dict for each network that was counted: times in ms, '' for what was not measured."""
     counted = [network for network in networks if network.complexity]
     batch, channels, height, width = where.shape
     shared = {'batch': batch, 'channels': channels, 'height': height, 'width': width,

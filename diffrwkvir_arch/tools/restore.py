@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import torch
 
-from diffrwkvir_arch.data.image_file import decode_image
+from diffrwkvir_arch.data.image_file import as_floats, decode_image, turned
 from diffrwkvir_arch.data.inpainting_dataset import FILL
 from diffrwkvir_arch.device import choose_device, out_of_memory
 from diffrwkvir_arch.errors import InputError
@@ -45,7 +45,8 @@ examples:
   basicsr restore damaged/ --masks damaged_masks/ -m options/test_DiffRWKVIR_S2_inpaint_places256.yml
 
 Writes FOLDER/NAME.png for every image, NAME.jpg.png where another is called NAME too: grey stays grey, 16 bits stay 16
-bits and floats become 16, an alpha channel is enlarged bicubically, colour profile and EXIF are kept. What is there
+bits and floats become 16, an alpha channel is enlarged bicubically (beside grey it is written with three equal
+colours). A photograph is turned as its EXIF says; its colour profile and the rest of its EXIF are kept. What is there
 already is left as it is, so that the same command goes on where it was stopped; where it was made of other images, by
 another method or in another way, nothing is done without --force. An image that cannot be restored is told, and the
 others go on."""
@@ -119,7 +120,12 @@ class Picture:
             stored = (stored.clip(0, 1) * 65535).round().astype(np.uint16)
         self.white = 65535 if stored.dtype == np.uint16 else 255
         self.is_grey = stored.ndim == 2
-        self.alpha = stored[..., 3] if stored.ndim == 3 and stored.shape[2] == 4 else None
+        self.alpha = None
+        if stored.ndim == 3 and stored.shape[2] == 4:
+            # OpenCV turns colours alone as EXIF says, and reads grey with alpha as equal colours with alpha.
+            stored = turned(stored, content)
+            bgr, self.alpha = stored[..., :3], stored[..., 3]
+            self.colours, self.is_grey = as_floats(bgr), (bgr == bgr[..., :1]).all()
 
     def to_batch(self, device):
         """(1, 3, H, W) RGB float32 in [0, 1]."""
@@ -136,6 +142,8 @@ class Picture:
             image[top:top + ROWS] = (cv2.cvtColor(strip, code) * self.white).round()
         if self.alpha is None:
             return image
+        if self.is_grey:
+            image = cv2.cvtColor(image, cv2.COLOR_GRAY2BGR)    # OpenCV writes no alpha beside grey
         height, width = image.shape[:2]
         return np.dstack([image, cv2.resize(self.alpha, (width, height), interpolation=cv2.INTER_CUBIC)])
 
