@@ -29,7 +29,6 @@ setup(
         'opencv-python>=4.8',
         'lpips>=0.1.4',
         'scikit-image>=0.22',
-        'pillow',
         'numpy',
         'pillow',
         'pyyaml',
