@@ -98,6 +98,17 @@ def thirds(x, DOT: tl.constexpr):
 
 
 @triton.jit
+def split(x, DOT: tl.constexpr, PARTS: tl.constexpr):
+    """float32 -> the PARTS operands that carry it, and as many more to make three."""
+    if DOT == tl.float32:
+        return x, x, x
+    if PARTS == 2 and DOT == tl.float16:
+        first, second = halves(x)
+        return first, second, second
+    return thirds(x, DOT)
+
+
+@triton.jit
 def dot_exact_right(x, b, PARTS: tl.constexpr):
     """x b for x in float32 and b an input.
 
@@ -106,37 +117,30 @@ def dot_exact_right(x, b, PARTS: tl.constexpr):
     """
     if b.dtype == tl.float32:
         return tl.dot(x, b, input_precision='tf32x3')
-    if PARTS == 2:
-        x0, x1 = halves(x)
-        return tl.dot(x0, b, tl.dot(x1, b) * (1 / LIFT))
-    x0, x1, x2 = thirds(x, b.dtype)
-    return tl.dot(x0, b, tl.dot(x1, b, tl.dot(x2, b)))
+    x0, x1, x2 = split(x, b.dtype, PARTS)
+    if PARTS == 3:
+        return tl.dot(x0, b, tl.dot(x1, b, tl.dot(x2, b)))
+    return tl.dot(x0, b, tl.dot(x1, b) * (1 / LIFT if b.dtype == tl.float16 else 1.))
 
 
 @triton.jit
-def dot_exact_left(a, x, acc, PARTS: tl.constexpr):
-    """acc + a x for x in float32 and a an input."""
+def dot_exact_left(a, x0, x1, x2, acc, PARTS: tl.constexpr):
+    """acc + a x for a an input and x as from `split`."""
     if a.dtype == tl.float32:
-        return tl.dot(a, x, acc, input_precision='tf32x3')
+        return tl.dot(a, x0, acc, input_precision='tf32x3')
     if PARTS == 2:
-        x0, x1 = halves(x)
         return tl.dot(a, x0, acc) + tl.dot(a, x1) * (1 / LIFT)
-    x0, x1, x2 = thirds(x, a.dtype)
-    acc = tl.dot(a, x2, acc)
-    return tl.dot(a, x0, tl.dot(a, x1, acc))
+    return tl.dot(a, x0, tl.dot(a, x1, tl.dot(a, x2, acc)))
 
 
 @triton.jit
-def dot(x, y, acc, DOT: tl.constexpr, PARTS: tl.constexpr):
-    """acc + x y, both in float32."""
+def dot(x, y0, y1, y2, acc, DOT: tl.constexpr, PARTS: tl.constexpr):
+    """acc + x y for x in float32 and y as from `split`."""
     if DOT == tl.float32:
-        return tl.dot(x, y, acc, input_precision='tf32x3')
+        return tl.dot(x, y0, acc, input_precision='tf32x3')
+    x0, x1, x2 = split(x, DOT, PARTS)
     if PARTS == 2 and DOT == tl.float16:
-        x0, x1 = halves(x)
-        y0, y1 = halves(y)
         return tl.dot(x0, y0, acc) + tl.dot(x0, y1, tl.dot(x1, y0)) * (1 / LIFT)
-    x0, x1, x2 = thirds(x, DOT)
-    y0, y1, y2 = thirds(y, DOT)
     if PARTS == 3:
         acc = tl.dot(x2, y0, tl.dot(x0, y2, tl.dot(x1, y1, acc)))
     return tl.dot(x0, y0, tl.dot(x0, y1, tl.dot(x1, y0, acc)))
@@ -156,7 +160,8 @@ def refined(x, x_t, a_t):
     half = x.to(tl.float16)
     row, column = tl.arange(0, CHUNK)[:, None], tl.arange(0, CHUNK)[None, :]
     residual = tl.where(row == column, 1., 0.) - half.to(tl.float32)
-    residual = dot_exact_left(half, tl.trans(-a_t), residual, 2) * LIFT
+    a0, a1, a2 = split(tl.trans(-a_t), tl.float16, 2)
+    residual = dot_exact_left(half, a0, a1, a2, residual, 2) * LIFT
     return tl.dot(residual.to(tl.float16), tl.trans(x_t).to(tl.float16)) * (1 / LIFT) + half.to(tl.float32)
 
 
