@@ -114,7 +114,8 @@ def gradients(q, k, v, d_o, log_decay, step_size, tiles, ratios, states, d_state
               q_b, q_t, q_h, k_b, k_t, k_h, v_b, v_t, v_h, o_b, o_t, o_h, w_d, w_b, w_t, w_h, e_d, e_b, e_t, e_h,
               length, height, width, directions, batch, heads, streams, first, count,
               DK: tl.constexpr, DV: tl.constexpr, BK: tl.constexpr, BV: tl.constexpr, DOT: tl.constexpr,
-              PARTS: tl.constexpr, NARROW: tl.constexpr, HAS_D_O: tl.constexpr, INTERVAL: tl.constexpr):
+              PARTS: tl.constexpr, NARROW: tl.constexpr, STAGES: tl.constexpr, HAS_D_O: tl.constexpr,
+              INTERVAL: tl.constexpr):
     """Any number of programs share the jobs (interval of the `count` chunks from `first` on, stream).
 
     tiles, ratios and d_states as for and from `adjoint_walk`; states (boundaries, streams, DV, DK); scratch:
@@ -123,8 +124,8 @@ def gradients(q, k, v, d_o, log_decay, step_size, tiles, ratios, states, d_state
     States are too wide for the registers: they stay in the scratch, from where blocks of BV rows are taken in turn.
     """
     rows: tl.constexpr = (DV + BV - 1) // BV * BV
-    # S and dS before a chunk, its U^T and Z^T, and <S', dS'>, in 16-byte pieces.
-    size: tl.constexpr = 2 * rows * (BK + CHUNK) + 4
+    # S and dS before a chunk, its U^T and Z^T, and <S', dS'> row by row.
+    size: tl.constexpr = rows * (2 * (BK + CHUNK) + 1)
     # Operands that are split for tf32x3 fill the registers: what k's gradient needs waits until q's is stored.
     one_by_one: tl.constexpr = rows == BV and DOT == tl.float32
     o_length = length if HAS_D_O else 0
@@ -135,17 +136,12 @@ def gradients(q, k, v, d_o, log_decay, step_size, tiles, ratios, states, d_state
         scan, sample, head, reverse, line, stride = scan_of(stream, directions, length, height, width, batch, heads)
         k_s = k + sample * tl.cast(k_b, tl.int64) + head * k_h
         v_s = v + sample * tl.cast(v_b, tl.int64) + head * v_h
-        w_s = log_decay + scan * tl.cast(w_d, tl.int64) + sample * tl.cast(w_b, tl.int64) + head * w_h
-        e_s = step_size + scan * tl.cast(e_d, tl.int64) + sample * tl.cast(e_b, tl.int64) + head * e_h
 
         # What the three walks along an interval pass on.
         own = scratch + tl.program_id(0).to(tl.int64) * (INTERVAL + 1) * size
         row, column = tl.arange(0, BV)[:, None], tl.arange(0, CHUNK)[None, :]
-        s_kept = own + row * BK + tl.arange(0, BK)[None, :]
-        d_s_kept = s_kept + rows * BK
-        u_kept = own + 2 * rows * BK + row * CHUNK + column
-        z_kept = u_kept + rows * CHUNK
-        through_kept = own + 2 * rows * (BK + CHUNK)
+        s_place = row * BK + tl.arange(0, BK)[None, :]
+        u_place = row * CHUNK + column
         boundary = ((first // INTERVAL + interval) * streams + stream) * tl.cast(DV * DK, tl.int64)
         d_boundary = (interval * streams + stream) * tl.cast(DV * DK, tl.int64)
         start = interval * INTERVAL
@@ -153,66 +149,68 @@ def gradients(q, k, v, d_o, log_decay, step_size, tiles, ratios, states, d_state
         tl.debug_barrier()    # The last job's states may still be read.
         for block in range(0, rows, BV):
             place, inside = state_places(block, DV, DK, BV, BK)
-            tl.store(s_kept + block * BK, tl.load(states + boundary + place, inside, other=0.))
-            tl.store(d_s_kept + steps * size + block * BK, tl.load(d_states + d_boundary + place, inside, other=0.))
-
-        for chunk in tl.range(steps, disable_licm=True):
-            tl.debug_barrier()    # What one thread stored another loads.
-            token, pixel = pixels_of(first + start + chunk, reverse, line, stride, length, NARROW)
-            exists = token < length
-            k_c = load_tokens(k_s, pixel, exists, k_t, 0, DK, BK, DOT)
-            number = (start + chunk) * streams + tl.cast(stream, tl.int64)
-            x0, x1, x2 = load_parts(tiles + number * (2 * PARTS * CHUNK * CHUNK), PARTS)
-            _, predict, write, left = load_ratios(ratios + number * (4 * CHUNK), BV)
-            for block in range(0, rows, BV):
+            s = tl.load(states + boundary + place, inside, other=0.)
+            for n in tl.range(steps, num_stages=STAGES, disable_licm=True):
+                token, pixel = pixels_of(first + start + n, reverse, line, stride, length, NARROW)
+                exists = token < length
+                k_c = load_tokens(k_s, pixel, exists, k_t, 0, DK, BK, DOT)
                 v_c = tl.trans(load_tokens(v_s, pixel, exists, v_t, block, DV, BV, DOT)).to(tl.float32)
-                s = tl.load(s_kept + chunk * size + block * BK)
+                number = (start + n) * streams + tl.cast(stream, tl.int64)
+                x0, x1, x2 = load_parts(tiles + number * (2 * PARTS * CHUNK * CHUNK), PARTS)
+                _, predict, write, left = load_ratios(ratios + number * (4 * CHUNK), BV)
                 u_t = errors(s, k_c, v_c, x0, x1, x2, predict, DOT, PARTS)
-                tl.store(u_kept + chunk * size + block * CHUNK, u_t)
-                tl.store(s_kept + (chunk + 1) * size + block * BK, written(s, k_c, u_t, write, left, PARTS))
+                tl.store(own + (n * size + block * BK) + s_place, s)
+                tl.store(own + (n * size + 2 * rows * BK + block * CHUNK) + u_place, u_t)
+                s = written(s, k_c, u_t, write, left, PARTS)
+            tl.store(own + (steps * size + block * BK) + s_place, s)
 
         q_s = q + sample * tl.cast(q_b, tl.int64) + head * q_h
         d_o_s = d_o + sample * tl.cast(o_b, tl.int64) + head * o_h
         tokens = (scan * batch + sample) * tl.cast(length, tl.int64)
-        for n in tl.range(steps, disable_licm=True):
-            tl.debug_barrier()    # As before.
-            chunk = steps - 1 - n
-            token, pixel = pixels_of(first + start + chunk, reverse, line, stride, length, NARROW)
-            exists = token < length
-            q_c = load_tokens(q_s, pixel, exists, q_t, 0, DK, BK, DOT)
-            k_c = load_tokens(k_s, pixel, exists, k_t, 0, DK, BK, DOT)
-            number = (start + chunk) * streams + tl.cast(stream, tl.int64)
-            tile, ratio = tiles + number * (2 * PARTS * CHUNK * CHUNK), ratios + number * (4 * CHUNK)
-            through = 0.
-            for block in range(0, rows, BV):
+        tl.debug_barrier()    # What one thread stored another loads.
+        for block in range(0, rows, BV):
+            place, inside = state_places(block, DV, DK, BV, BK)
+            d_s = tl.load(d_states + d_boundary + place, inside, other=0.)
+            for i in tl.range(steps, num_stages=STAGES, disable_licm=True):
+                n = steps - 1 - i
+                token, pixel = pixels_of(first + start + n, reverse, line, stride, length, NARROW)
+                exists = token < length
+                q_c = load_tokens(q_s, pixel, exists, q_t, 0, DK, BK, DOT)
+                k_c = load_tokens(k_s, pixel, exists, k_t, 0, DK, BK, DOT)
                 d_o_c = load_tokens(d_o_s, pixel, token < o_length, o_t, block, DV, BV, DOT)
-                d_s = tl.load(d_s_kept + (chunk + 1) * size + block * BK)
-                through += tl.sum(tl.load(s_kept + (chunk + 1) * size + block * BK) * d_s)
+                number = (start + n) * streams + tl.cast(stream, tl.int64)
+                tile, ratio = tiles + number * (2 * PARTS * CHUNK * CHUNK), ratios + number * (4 * CHUNK)
+                tl.store(own + ((n + 1) * size + (rows + block) * BK) + s_place, d_s)
+                through = tl.sum(tl.load(own + ((n + 1) * size + block * BK) + s_place) * d_s, 1)
+                tl.store(own + (n * size + 2 * rows * (BK + CHUNK) + block) + tl.arange(0, BV), through)
                 z_t, d_s = retreat(d_s, q_c, k_c, tl.trans(d_o_c), tile, ratio, DOT, PARTS)
-                tl.store(z_kept + chunk * size + block * CHUNK, z_t)
-                tl.store(d_s_kept + chunk * size + block * BK, d_s)
+                tl.store(own + (n * size + 2 * rows * BK + (rows + block) * CHUNK) + u_place, z_t)
                 store_tokens(d_v + (tokens * heads + head) * DV, z_t, pixel, exists, heads * DV, block, DV, BV)
-            tl.store(through_kept + chunk * size, through)    # <S', dS'>
         tl.debug_barrier()    # As before.
 
-        for chunk in tl.range(steps, disable_licm=True):
-            token, pixel = pixels_of(first + start + chunk, reverse, line, stride, length, NARROW)
+        w_s = log_decay + scan * tl.cast(w_d, tl.int64) + sample * tl.cast(w_b, tl.int64) + head * w_h
+        e_s = step_size + scan * tl.cast(e_d, tl.int64) + sample * tl.cast(e_b, tl.int64) + head * e_h
+        for n in tl.range(steps, disable_licm=True):
+            token, pixel = pixels_of(first + start + n, reverse, line, stride, length, NARROW)
             exists = token < length
             # First what is linear in the states, over all rows; decays follow.
             d_q_c = tl.zeros((CHUNK, BK), tl.float32)
             d_predict, d_write = d_q_c, d_q_c
             d_read = tl.zeros((CHUNK, CHUNK), tl.float32)
             d_erase = d_read
+            through = tl.zeros((BV, ), tl.float32)
             for block in tl.range(0, rows, BV, disable_licm=True):
                 d_o_c = load_tokens(d_o_s, pixel, token < o_length, o_t, block, DV, BV, DOT)
-                s, u_t = tl.load(s_kept + chunk * size + block * BK), tl.load(u_kept + chunk * size + block * CHUNK)
+                s = tl.load(own + (n * size + block * BK) + s_place)
+                u_t = tl.load(own + (n * size + 2 * rows * BK + block * CHUNK) + u_place)
                 s0, s1, s2 = split(s, DOT, PARTS)
                 u0, u1, u2 = split(u_t, DOT, PARTS)
                 d_q_c = dot_exact_left(d_o_c, s0, s1, s2, d_q_c, PARTS)
                 d_read = dot_exact_left(d_o_c, u0, u1, u2, d_read, PARTS)
+                through += tl.load(own + (n * size + 2 * rows * (BK + CHUNK) + block) + tl.arange(0, BV))
                 if not one_by_one:
-                    z_t = tl.load(z_kept + chunk * size + block * CHUNK)
-                    d_s = tl.load(d_s_kept + (chunk + 1) * size + block * BK)
+                    z_t = tl.load(own + (n * size + 2 * rows * BK + (rows + block) * CHUNK) + u_place)
+                    d_s = tl.load(own + ((n + 1) * size + (rows + block) * BK) + s_place)
                     d_predict, d_erase, d_write = of_keys(s, d_s, u_t, z_t, d_predict, d_erase, d_write, DOT, PARTS)
 
             log_w, g, e = chunk_gates(w_s, e_s, pixel, exists, w_t, e_t)
@@ -231,8 +229,9 @@ def gradients(q, k, v, d_o, log_decay, step_size, tiles, ratios, states, d_state
             d_q_t = tl.trans(d_q_c + (at_once * e)[:, None] * k_f)
             store_tokens(d_q + (tokens * heads + head) * DK, d_q_t, pixel, exists, heads * DK, 0, DK, BK)
             if one_by_one:
-                s, u_t = tl.load(s_kept + chunk * size), tl.load(u_kept + chunk * size)
-                z_t, d_s = tl.load(z_kept + chunk * size), tl.load(d_s_kept + (chunk + 1) * size)
+                s, u_t = tl.load(own + n * size + s_place), tl.load(own + (n * size + 2 * rows * BK) + u_place)
+                z_t = tl.load(own + (n * size + 2 * rows * BK + rows * CHUNK) + u_place)
+                d_s = tl.load(own + ((n + 1) * size + rows * BK) + s_place)
                 d_predict, d_erase, d_write = of_keys(s, d_s, u_t, z_t, d_predict, d_erase, d_write, DOT, PARTS)
             # The gradient of -e_s k_t . k_s, s < t.
             d_erase_t, d_erase = tl.trans(d_erase) * erase_t, d_erase * erase * e[None, :]
@@ -250,7 +249,7 @@ def gradients(q, k, v, d_o, log_decay, step_size, tiles, ratios, states, d_state
             past = tl.sum(k_f * d_predict, 1)
             spanned = spanned - e * d_e - past
             d_e += at_once * tl.sum(q_f * k_f, 1)
-            d_log_w = tl.cumsum(spanned, 0, reverse=True) + past + tl.load(through_kept + chunk * size)
+            d_log_w = tl.cumsum(spanned, 0, reverse=True) + past + tl.sum(through, 0)    # <S', dS'>
             gate = (tokens + pixel) * heads + head
             tl.store(d_log_decay + gate, d_log_w.to(d_log_decay.dtype.element_ty), exists)
             tl.store(d_step_size + gate, d_e.to(d_step_size.dtype.element_ty), exists)

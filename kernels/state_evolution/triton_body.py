@@ -81,7 +81,7 @@ def prepared(plan, q, k, first, count, read_parts):
 def backward(q, k, v, log_decay, step_size, states, height, width, directions, chunk_size, d_o, d_state):
     plan = Plan(q, k, v, log_decay, step_size, height, width, directions)
     d_q, d_k, d_v = (plan.new(plan.scans, *x.shape, dtype=x.dtype) for x in (q, k, v))
-    d_gates = [plan.new(*x.shape, dtype=x.dtype) for x in plan.gates]
+    d_gates = [plan.new(*x.shape, dtype=x.dtype) for x in (log_decay, step_size)]
     d_initial = plan.new(*states.shape[1:])
     d_state = None if d_state is None else d_state.float().contiguous()
     shared = dict(HAS_D_O=d_o is not None, INTERVAL=INTERVAL)

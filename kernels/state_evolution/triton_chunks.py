@@ -15,7 +15,7 @@ def prepare(q, k, log_decay, step_size, tiles, ratios,
             q_b, q_t, q_h, k_b, k_t, k_h, w_d, w_b, w_t, w_h, e_d, e_b, e_t, e_h,
             length, height, width, directions, batch, heads, streams, first, count,
             DK: tl.constexpr, BK: tl.constexpr, DOT: tl.constexpr, PARTS: tl.constexpr, READ_PARTS: tl.constexpr,
-            NARROW: tl.constexpr, GROUP: tl.constexpr):
+            NARROW: tl.constexpr, STAGES: tl.constexpr, GROUP: tl.constexpr):
     """Program (stream, GROUP of the `count` chunks from `first` on).
 
     tiles (count, streams, PARTS + READ_PARTS, CHUNK, CHUNK): X = (I + A)^-1 and M in parts, as from `split`; ratios
@@ -30,7 +30,7 @@ def prepare(q, k, log_decay, step_size, tiles, ratios,
     step_size += scan * e_d + sample * e_b + head * e_h
     token_number = tl.arange(0, CHUNK)
     place = token_number[:, None] * CHUNK + token_number[None, :]
-    for n in range(tl.program_id(1) * GROUP, tl.minimum((tl.program_id(1) + 1) * GROUP, count)):
+    for n in tl.range(tl.program_id(1) * GROUP, tl.minimum((tl.program_id(1) + 1) * GROUP, count), num_stages=STAGES):
         token, pixel = pixels_of(first + n, reverse, line, stride, length, NARROW)
         exists = token < length
         log_w, g, e = chunk_gates(log_decay, step_size, pixel, exists, w_t, e_t)
