@@ -38,8 +38,8 @@ def adjoint_walk(q, k, d_o, tiles, ratios, leaving, d_states, d_initial,
                  q_b, q_t, q_h, k_b, k_t, k_h, o_b, o_t, o_h,
                  length, height, width, directions, batch, heads, streams, first, count, segment,
                  DK: tl.constexpr, DV: tl.constexpr, BK: tl.constexpr, BV: tl.constexpr, DOT: tl.constexpr,
-                 PARTS: tl.constexpr, NARROW: tl.constexpr, STAGES: tl.constexpr, HAS_D_O: tl.constexpr,
-                 HAS_LEAVING: tl.constexpr, MAP: tl.constexpr, INTERVAL: tl.constexpr):
+                 PARTS: tl.constexpr, NARROW: tl.constexpr, FAR: tl.constexpr, STAGES: tl.constexpr,
+                 HAS_D_O: tl.constexpr, HAS_LEAVING: tl.constexpr, MAP: tl.constexpr, INTERVAL: tl.constexpr):
     """Program (stream, block of rows, n-th of the segments of `count` chunks from `first` on, counted from the end).
 
     tiles and ratios as from `prepare`, M in as many parts as X. leaving (segments, streams, DV, DK), counted from the
@@ -77,7 +77,7 @@ def adjoint_walk(q, k, d_o, tiles, ratios, leaving, d_states, d_initial,
         if not MAP:
             if (i == 0) | (n % INTERVAL == INTERVAL - 1):
                 tl.store(d_states + (n // INTERVAL * streams + stream) * DV * DK + place, d_s, inside)
-        token, pixel = pixels_of(first + n, reverse, line, stride, length, NARROW)
+        token, pixel = pixels_of(first + n, reverse, line, stride, length, NARROW, FAR)
         exists = token < length
         q_c = load_tokens(q, pixel, exists, q_t, 0, DK, BK, DOT)
         k_c = load_tokens(k, pixel, exists, k_t, 0, DK, BK, DOT)
@@ -114,12 +114,13 @@ def gradients(q, k, v, d_o, log_decay, step_size, tiles, ratios, states, d_state
               q_b, q_t, q_h, k_b, k_t, k_h, v_b, v_t, v_h, o_b, o_t, o_h, w_d, w_b, w_t, w_h, e_d, e_b, e_t, e_h,
               length, height, width, directions, batch, heads, streams, first, count,
               DK: tl.constexpr, DV: tl.constexpr, BK: tl.constexpr, BV: tl.constexpr, DOT: tl.constexpr,
-              PARTS: tl.constexpr, NARROW: tl.constexpr, STAGES: tl.constexpr, HAS_D_O: tl.constexpr,
-              INTERVAL: tl.constexpr):
+              PARTS: tl.constexpr, NARROW: tl.constexpr, FAR: tl.constexpr, STAGES: tl.constexpr,
+              HAS_D_O: tl.constexpr, INTERVAL: tl.constexpr):
     """Any number of programs share the jobs (interval of the `count` chunks from `first` on, stream).
 
     tiles, ratios and d_states as for and from `adjoint_walk`; states (boundaries, streams, DV, DK); scratch:
-    (INTERVAL + 1) * `size` floats for each program. Written are d_q, d_k (D, B, L, H, DK), d_v (D, B, L, H, DV), d_log_decay and d_step_size (D, B, L, H).
+    (INTERVAL + 1) * `size` floats for each program. Written are d_q, d_k (D, B, L, H, DK), d_v (D, B, L, H, DV),
+    d_log_decay and d_step_size (D, B, L, H).
 
     States are too wide for the registers: they stay in the scratch, from where blocks of BV rows are taken in turn.
     """
@@ -151,7 +152,7 @@ def gradients(q, k, v, d_o, log_decay, step_size, tiles, ratios, states, d_state
             place, inside = state_places(block, DV, DK, BV, BK)
             s = tl.load(states + boundary + place, inside, other=0.)
             for n in tl.range(steps, num_stages=STAGES, disable_licm=True):
-                token, pixel = pixels_of(first + start + n, reverse, line, stride, length, NARROW)
+                token, pixel = pixels_of(first + start + n, reverse, line, stride, length, NARROW, FAR)
                 exists = token < length
                 k_c = load_tokens(k_s, pixel, exists, k_t, 0, DK, BK, DOT)
                 v_c = tl.trans(load_tokens(v_s, pixel, exists, v_t, block, DV, BV, DOT)).to(tl.float32)
@@ -173,7 +174,7 @@ def gradients(q, k, v, d_o, log_decay, step_size, tiles, ratios, states, d_state
             d_s = tl.load(d_states + d_boundary + place, inside, other=0.)
             for i in tl.range(steps, num_stages=STAGES, disable_licm=True):
                 n = steps - 1 - i
-                token, pixel = pixels_of(first + start + n, reverse, line, stride, length, NARROW)
+                token, pixel = pixels_of(first + start + n, reverse, line, stride, length, NARROW, FAR)
                 exists = token < length
                 q_c = load_tokens(q_s, pixel, exists, q_t, 0, DK, BK, DOT)
                 k_c = load_tokens(k_s, pixel, exists, k_t, 0, DK, BK, DOT)
@@ -191,7 +192,7 @@ def gradients(q, k, v, d_o, log_decay, step_size, tiles, ratios, states, d_state
         w_s = log_decay + scan * tl.cast(w_d, tl.int64) + sample * tl.cast(w_b, tl.int64) + head * w_h
         e_s = step_size + scan * tl.cast(e_d, tl.int64) + sample * tl.cast(e_b, tl.int64) + head * e_h
         for n in tl.range(steps, disable_licm=True):
-            token, pixel = pixels_of(first + start + n, reverse, line, stride, length, NARROW)
+            token, pixel = pixels_of(first + start + n, reverse, line, stride, length, NARROW, FAR)
             exists = token < length
             # First what is linear in the states, over all rows; decays follow.
             d_q_c = tl.zeros((CHUNK, BK), tl.float32)

@@ -79,7 +79,7 @@ def prepared(plan, q, k, first, count, read_parts):
 
 
 def backward(q, k, v, log_decay, step_size, states, height, width, directions, chunk_size, d_o, d_state):
-    plan = Plan(q, k, v, log_decay, step_size, height, width, directions)
+    plan = Plan(q, k, v, log_decay, step_size, height, width, directions, d_o)
     d_q, d_k, d_v = (plan.new(plan.scans, *x.shape, dtype=x.dtype) for x in (q, k, v))
     d_gates = [plan.new(*x.shape, dtype=x.dtype) for x in (log_decay, step_size)]
     d_initial = plan.new(*states.shape[1:])

@@ -1,7 +1,4 @@
-"""What a chunk of 16 tokens takes apart from the state that enters it, for all chunks at once.
-
-The walks then are left with the products that hold a state, few and short, of which one must wait for the other.
-"""
+"""What a chunk of 16 tokens takes apart from the state that enters it, found for all chunks at once."""
 import triton
 import triton.language as tl
 
@@ -15,7 +12,7 @@ def prepare(q, k, log_decay, step_size, tiles, ratios,
             q_b, q_t, q_h, k_b, k_t, k_h, w_d, w_b, w_t, w_h, e_d, e_b, e_t, e_h,
             length, height, width, directions, batch, heads, streams, first, count,
             DK: tl.constexpr, BK: tl.constexpr, DOT: tl.constexpr, PARTS: tl.constexpr, READ_PARTS: tl.constexpr,
-            NARROW: tl.constexpr, STAGES: tl.constexpr, GROUP: tl.constexpr):
+            NARROW: tl.constexpr, FAR: tl.constexpr, STAGES: tl.constexpr, GROUP: tl.constexpr):
     """Program (stream, GROUP of the `count` chunks from `first` on).
 
     tiles (count, streams, PARTS + READ_PARTS, CHUNK, CHUNK): X = (I + A)^-1 and M in parts, as from `split`; ratios
@@ -31,15 +28,14 @@ def prepare(q, k, log_decay, step_size, tiles, ratios,
     token_number = tl.arange(0, CHUNK)
     place = token_number[:, None] * CHUNK + token_number[None, :]
     for n in tl.range(tl.program_id(1) * GROUP, tl.minimum((tl.program_id(1) + 1) * GROUP, count), num_stages=STAGES):
-        token, pixel = pixels_of(first + n, reverse, line, stride, length, NARROW)
+        token, pixel = pixels_of(first + n, reverse, line, stride, length, NARROW, FAR)
         exists = token < length
         log_w, g, e = chunk_gates(log_decay, step_size, pixel, exists, w_t, e_t)
         q_c = load_tokens(q, pixel, exists, q_t, 0, DK, BK, DOT)
         k_c = load_tokens(k, pixel, exists, k_t, 0, DK, BK, DOT)
         erase, erase_t = erase_ratios(log_w, g)
-        x, _ = chunk_inverse(k_c, e, erase, erase_t, DOT)
-        read, _ = read_ratios(erase, erase_t, log_w)
-        m = tl.dot(q_c, tl.trans(k_c), input_precision='tf32x3') * read * e[None, :]
+        x = chunk_inverse(k_c, e, erase, erase_t)
+        m = tl.dot(q_c, tl.trans(k_c), input_precision='tf32x3') * read_ratios(erase, log_w) * e[None, :]
 
         number = n * streams + stream
         tile = tiles + number * ((PARTS + READ_PARTS) * CHUNK * CHUNK) + place

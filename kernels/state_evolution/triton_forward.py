@@ -1,5 +1,8 @@
 """The forward walks of state evolution in Triton: the chunk form of chunked_body.py, a chunk of 16 tokens at a time.
 
+What a chunk takes apart from the state that enters it has been found by `prepare`: one walk must wait for its own last
+product, and the fewer and shorter its steps are, the sooner it is through.
+
 Few streams cannot fill a GPU, so each may be cut into segments. Over any segment S' = S P + H: H is what the walk makes
 of S = 0, P what it makes of S = I when v = 0. `walk` finds these maps for all segments at once, `compose` chains them,
 and `walk` then starts every segment from the state that enters it.
@@ -30,8 +33,8 @@ def walk(q, k, v, tiles, ratios, entry, o, last, states,
          q_b, q_t, q_h, k_b, k_t, k_h, v_b, v_t, v_h,
          length, height, width, directions, batch, heads, streams, first, count, segment,
          DK: tl.constexpr, DV: tl.constexpr, BK: tl.constexpr, BV: tl.constexpr, DOT: tl.constexpr, PARTS: tl.constexpr,
-         READ_PARTS: tl.constexpr, NARROW: tl.constexpr, STAGES: tl.constexpr, HAS_ENTRY: tl.constexpr, MAP: tl.constexpr,
-         INTERVAL: tl.constexpr):
+         READ_PARTS: tl.constexpr, NARROW: tl.constexpr, FAR: tl.constexpr, STAGES: tl.constexpr,
+         HAS_ENTRY: tl.constexpr, MAP: tl.constexpr, INTERVAL: tl.constexpr):
     """Program (stream, block of rows, segment of `segment` of the `count` chunks from `first` on).
 
     Strides are in elements; those of channels are 1. tiles and ratios as from `prepare`.
@@ -71,7 +74,7 @@ def walk(q, k, v, tiles, ratios, entry, o, last, states,
             if n % INTERVAL == 0:
                 boundary = ((first + n) // INTERVAL * streams + stream) * DV * DK
                 tl.store(states + boundary + place, s, inside)
-        token, pixel = pixels_of(first + n, reverse, line, stride, length, NARROW)
+        token, pixel = pixels_of(first + n, reverse, line, stride, length, NARROW, FAR)
         exists = token < length
         k_c = load_tokens(k, pixel, exists, k_t, 0, DK, BK, DOT)
         v_c = tl.trans(load_tokens(v, pixel, token < v_length, v_t, first_row, DV, BV, DOT)).to(tl.float32)

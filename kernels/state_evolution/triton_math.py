@@ -36,8 +36,11 @@ def scan_of(stream, directions, length, height, width, batch, heads):
 
 
 @triton.jit
-def pixels_of(chunk, reverse, line, stride, length, NARROW: tl.constexpr):
-    """A chunk's tokens (CHUNK,) and their pixels. NARROW: lines may be shorter than a chunk."""
+def pixels_of(chunk, reverse, line, stride, length, NARROW: tl.constexpr, FAR: tl.constexpr):
+    """A chunk's tokens (CHUNK,) and their pixels.
+
+    NARROW: lines may be shorter than a chunk; FAR: offsets of tokens may need 64 bits.
+    """
     offset = tl.arange(0, CHUNK)
     token = chunk * CHUNK
     start = token % line
@@ -47,6 +50,8 @@ def pixels_of(chunk, reverse, line, stride, length, NARROW: tl.constexpr):
         wraps = (start + offset >= line).to(tl.int32)
     pixel = start * stride + token // line + offset * stride - wraps * (line * stride - 1)
     pixel = tl.where(reverse != 0, length - 1 - pixel, pixel)
+    if FAR:
+        pixel = pixel.to(tl.int64)
     return token + offset, pixel
 
 
@@ -57,7 +62,7 @@ def load_tokens(base, pixel, exists, token_stride, first, WIDTH: tl.constexpr, B
     mask = exists[:, None]
     if WIDTH % BLOCK != 0:
         mask = mask & (channel < WIDTH)[None, :]
-    return tl.load(base + pixel.to(tl.int64)[:, None] * token_stride + channel[None, :], mask, other=0.).to(DOT)
+    return tl.load(base + pixel[:, None] * token_stride + channel[None, :], mask, other=0.).to(DOT)
 
 
 @triton.jit
@@ -67,7 +72,7 @@ def store_tokens(base, x_t, pixel, exists, token_stride, first, WIDTH: tl.conste
     mask = exists[None, :]
     if WIDTH % BLOCK != 0:
         mask = mask & (channel < WIDTH)[:, None]
-    places = base + pixel.to(tl.int64)[None, :] * token_stride + channel[:, None]
+    places = base + pixel[None, :] * token_stride + channel[:, None]
     tl.store(places, x_t.to(base.dtype.element_ty), mask)
 
 
@@ -166,11 +171,11 @@ def refined(x, x_t, a_t):
 
 
 @triton.jit
-def unit_inverse(a, a_t, DOT: tl.constexpr):
-    """X = (I + A)^-1 and X^T for A (CHUNK, CHUNK), strictly lower: inverses of diagonal blocks, merged pair by pair.
+def unit_inverse(a, a_t):
+    """X = (I + A)^-1 for A (CHUNK, CHUNK), strictly lower: inverses of diagonal blocks, merged pair by pair.
 
     With |k| <= 1 every entry of X is at most 1, and so are the blocks on the way; powers of A can be beyond all bounds.
-    For 16-bit inputs X is found in float16, then refined.
+    X is found in float16, then refined.
     """
     row, column = tl.arange(0, CHUNK)[:, None], tl.arange(0, CHUNK)[None, :]
     identity = tl.where(row == column, 1., 0.)
@@ -179,30 +184,24 @@ def unit_inverse(a, a_t, DOT: tl.constexpr):
     for level in tl.static_range(1, 4):
         # Blocks of 2 ** level: A between the halves of a pair.
         between = ((row ^ column) >> level) == 1
-        if DOT == tl.float32:    # Its operands leave their threads in any case.
-            x_b = tl.dot(x, tl.where(between, -a, 0.), input_precision='tf32x3')
-            x = tl.dot(x_b, x, x, input_precision='tf32x3')
-        else:
-            x_next = merged(x, x_t, tl.where(between, -a_t, 0.))
-            x_t = merged(x_t, x, tl.where(between, -a, 0.))
-            x = x_next
-    if DOT == tl.float32:
-        return x, tl.trans(x)
-    return refined(x, x_t, a_t), refined(x_t, x, a)
+        x_next = merged(x, x_t, tl.where(between, -a_t, 0.))
+        x_t = merged(x_t, x, tl.where(between, -a, 0.))
+        x = x_next
+    return refined(x, x_t, a_t)
 
 
 @triton.jit
-def chunk_inverse(k, e, erase, erase_t, DOT: tl.constexpr):
-    """(I + A)^-1 of a chunk and its transposed."""
+def chunk_inverse(k, e, erase, erase_t):
+    """(I + A)^-1 of a chunk; the ratios as from erase_ratios."""
     k_k = tl.dot(k, tl.trans(k), input_precision='tf32x3')
-    return unit_inverse(k_k * erase * e[None, :], k_k * erase_t * e[:, None], DOT)
+    return unit_inverse(k_k * erase * e[None, :], k_k * erase_t * e[:, None])
 
 
 @triton.jit
 def chunk_gates(log_decay, step_size, pixel, exists, stride_w, stride_e):
     """log2 w_t, log2 r_t0 and e_t of a chunk, (CHUNK,) each; without a token w = 1 and e = 0, which change nothing."""
-    log_w = tl.load(log_decay + pixel.to(tl.int64) * stride_w, exists, other=0.).to(tl.float32) * LOG2_E
-    e = tl.load(step_size + pixel.to(tl.int64) * stride_e, exists, other=0.).to(tl.float32)
+    log_w = tl.load(log_decay + pixel * stride_w, exists, other=0.).to(tl.float32) * LOG2_E
+    e = tl.load(step_size + pixel * stride_e, exists, other=0.).to(tl.float32)
     return log_w, tl.cumsum(log_w, 0), e
 
 
@@ -224,8 +223,7 @@ def erase_ratios(log_w, g):
 
 
 @triton.jit
-def read_ratios(erase, erase_t, log_w):
-    """r_ts for s <= t, else 0, and its transposed."""
+def read_ratios(erase, log_w):
+    """r_ts for s <= t, else 0; erase: r_{t-1,s}."""
     same = tl.arange(0, CHUNK)[:, None] == tl.arange(0, CHUNK)[None, :]
-    w = tl.exp2(log_w)
-    return tl.where(same, 1., erase * w[:, None]), tl.where(same, 1., erase_t * w[None, :])
+    return tl.where(same, 1., erase * tl.exp2(log_w)[:, None])

@@ -23,7 +23,7 @@ SCRATCH = 2 ** 27
 class Plan:
     """What all kernels of a call are told; shapes as in operators.py."""
 
-    def __init__(self, q, k, v, log_decay, step_size, height, width, directions):
+    def __init__(self, q, k, v, log_decay, step_size, height, width, directions, d_o=None):
         batch, length, heads, self.q_dim = q.shape
         self.v_dim, self.gates, self.device = v.shape[-1], (log_decay.float(), step_size.float()), v.device
         self.scans, self.streams = len(directions), len(directions) * batch * heads
@@ -36,9 +36,12 @@ class Plan:
         dtype = v.dtype if q.dtype == k.dtype == v.dtype else torch.float32
         code = sum(direction << 2 * i for i, direction in enumerate(directions))    # two bits each
         self.dtype, self.parts = dtype, PARTS[dtype]
+        strides = [x.stride(1) for x in (q, k, v, d_o) if x is not None] + [x.stride(2) for x in self.gates]
+        reach = length * max(heads * max(self.q_dim, self.v_dim), *strides)
         common = dict(DK=self.q_dim, BK=padded(self.q_dim), DOT=DOT[dtype], PARTS=PARTS[dtype],
-                      NARROW=height < CHUNK and max(directions) > 1, enable_fp_fusion=True)
-        self.prepare_options = dict(**common, GROUP=GROUP, STAGES=2, num_warps=1, num_stages=1)
+                      NARROW=height < CHUNK and max(directions) > 1, FAR=reach >= 2 ** 31, enable_fp_fusion=True)
+        self.prepare_options = dict(**common, GROUP=GROUP, STAGES=2, num_stages=1,
+                                    num_warps=2 if self.parts == 1 and self.q_dim > 32 else 1)
         self.walk_options = dict(**common, DV=self.v_dim, BV=ROWS, STAGES=2, num_warps=count_warps(dtype, self.q_dim),
                                  num_stages=1)
         # With fewer registers than there are the assembler would make room for more programs, and spill.
@@ -59,7 +62,7 @@ class Plan:
         return [(first, min(self.slab, self.chunks - first)) for first in range(0, self.chunks, self.slab)]
 
     def numbers(self, *tokens, gates=False):
-        """The strides of tensors (B, L, H, channels), but for the channels', and of the gates if asked for; the sizes."""
+        """The strides of tensors (B, L, H, channels) but for the last, of the gates if asked for, and the sizes."""
         strides = [x.stride()[:3] for x in tokens] + [gate.stride() for gate in self.gates if gates]
         return *sum(strides, ()), *self.sizes
 
@@ -106,7 +109,10 @@ def count_slabs(streams, chunks, dtype):
 
 
 def count_segments(programs, chunks, multiprocessors):
-    """Into how many segments a slab of a stream is cut; uncut, `programs` walk at once. To find the maps is 1.4 walks."""
+    """Into how many segments a slab of a stream is cut; uncut, `programs` walk at once.
+
+    To find the maps of segments is as much work as 1.4 walks.
+    """
     segments = min(16 * multiprocessors // programs, chunks // 16)
     return segments if segments > 3 else 1
 

@@ -38,6 +38,7 @@ class Case:
     slabs: int = 1
     segments: int = 1               # of a slab
     parts: int = 2                  # of a float32 number, where inputs have 16 bits
+    far: bool = False               # 64-bit offsets, as of tensors beyond 2 ** 31 elements
     repeat: bool = False            # everything twice, as on a GPU always
     gradients: bool = True
     seed: int = 0
@@ -46,7 +47,7 @@ class Case:
 CASES = {
     **{f'length {length}': Case(width=length) for length in (1, 15, 16, 17)},
     'length 130': Case(width=130, directions=(1,)),
-    'length 130, output alone': Case(width=130, uses=(True, False), initial=False),
+    'length 130, output alone': Case(width=130, uses=(True, False), initial=False, far=True),
     'length 130, last state alone': Case(width=130, regimes=('decay near 1',), uses=(False, True)),
     '5x7, four directions': Case(5, 7, (0, 1, 2, 3), heads=2, q_dim=24, v_dim=24),
     '8x8, columns of one channel': Case(8, 8, (3, 2), q_dim=1, v_dim=1, repeat=True),
@@ -75,6 +76,8 @@ def rigged(case):
         def __init__(self, *args):
             super().__init__(*args)
             self.gradient_programs = 2
+            for options in (self.prepare_options, self.walk_options, self.gradient_options):
+                options['FAR'] |= case.far
             assert len(self.slabs()) == case.slabs
             assert all(-(-count // self.segment) == case.segments for _, count in self.slabs())
 
