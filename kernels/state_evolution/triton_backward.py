@@ -13,7 +13,7 @@ import triton.language as tl
 from .triton_chunks import load_parts, load_ratios
 from .triton_forward import errors, written
 from .triton_math import (CHUNK, chunk_gates, chunk_total, dot, dot_exact_left, dot_exact_right, erase_ratios,
-                          load_tokens, pixels_of, scan_of, split, state_places, store_tokens)
+                          load_tokens, load_transposed, pixels_of, scan_of, split, state_places, store_tokens)
 
 
 @triton.jit
@@ -81,10 +81,10 @@ def adjoint_walk(q, k, d_o, tiles, ratios, leaving, d_states, d_initial,
         exists = token < length
         q_c = load_tokens(q, pixel, exists, q_t, 0, DK, BK, DOT)
         k_c = load_tokens(k, pixel, exists, k_t, 0, DK, BK, DOT)
-        d_o_c = load_tokens(d_o, pixel, token < o_length, o_t, first_row, DV, BV, DOT)
+        d_o_t = load_transposed(d_o, pixel, token < o_length, o_t, first_row, DV, BV, DOT)
         number = n * streams + stream
         tile, ratio = tiles + number * (2 * PARTS * CHUNK * CHUNK), ratios + number * (4 * CHUNK)
-        _, d_s = retreat(d_s, q_c, k_c, tl.trans(d_o_c), tile, ratio, DOT, PARTS)
+        _, d_s = retreat(d_s, q_c, k_c, d_o_t, tile, ratio, DOT, PARTS)
 
     if MAP:
         block = (tl.program_id(2) * streams + stream) * (DV + DK) * DK + tl.where(finds_p, DV * DK, 0)
@@ -155,7 +155,7 @@ def gradients(q, k, v, d_o, log_decay, step_size, tiles, ratios, states, d_state
                 token, pixel = pixels_of(first + start + n, reverse, line, stride, length, NARROW, FAR)
                 exists = token < length
                 k_c = load_tokens(k_s, pixel, exists, k_t, 0, DK, BK, DOT)
-                v_c = tl.trans(load_tokens(v_s, pixel, exists, v_t, block, DV, BV, DOT)).to(tl.float32)
+                v_c = load_transposed(v_s, pixel, exists, v_t, block, DV, BV, DOT).to(tl.float32)
                 number = (start + n) * streams + tl.cast(stream, tl.int64)
                 x0, x1, x2 = load_parts(tiles + number * (2 * PARTS * CHUNK * CHUNK), PARTS)
                 _, predict, write, left = load_ratios(ratios + number * (4 * CHUNK), BV)
@@ -178,13 +178,13 @@ def gradients(q, k, v, d_o, log_decay, step_size, tiles, ratios, states, d_state
                 exists = token < length
                 q_c = load_tokens(q_s, pixel, exists, q_t, 0, DK, BK, DOT)
                 k_c = load_tokens(k_s, pixel, exists, k_t, 0, DK, BK, DOT)
-                d_o_c = load_tokens(d_o_s, pixel, token < o_length, o_t, block, DV, BV, DOT)
+                d_o_t = load_transposed(d_o_s, pixel, token < o_length, o_t, block, DV, BV, DOT)
                 number = (start + n) * streams + tl.cast(stream, tl.int64)
                 tile, ratio = tiles + number * (2 * PARTS * CHUNK * CHUNK), ratios + number * (4 * CHUNK)
                 tl.store(own + ((n + 1) * size + (rows + block) * BK) + s_place, d_s)
                 through = tl.sum(tl.load(own + ((n + 1) * size + block * BK) + s_place) * d_s, 1)
                 tl.store(own + (n * size + 2 * rows * (BK + CHUNK) + block) + tl.arange(0, BV), through)
-                z_t, d_s = retreat(d_s, q_c, k_c, tl.trans(d_o_c), tile, ratio, DOT, PARTS)
+                z_t, d_s = retreat(d_s, q_c, k_c, d_o_t, tile, ratio, DOT, PARTS)
                 tl.store(own + (n * size + 2 * rows * BK + (rows + block) * CHUNK) + u_place, z_t)
                 store_tokens(d_v + (tokens * heads + head) * DV, z_t, pixel, exists, heads * DV, block, DV, BV)
         tl.debug_barrier()    # As before.

@@ -11,7 +11,8 @@ import triton
 import triton.language as tl
 
 from .triton_chunks import load_parts, load_ratios
-from .triton_math import (CHUNK, dot, dot_exact_right, load_tokens, pixels_of, scan_of, state_places, store_tokens)
+from .triton_math import (CHUNK, dot, dot_exact_right, load_tokens, load_transposed, pixels_of, scan_of, state_places,
+                          store_tokens)
 
 
 @triton.jit
@@ -77,7 +78,7 @@ def walk(q, k, v, tiles, ratios, entry, o, last, states,
         token, pixel = pixels_of(first + n, reverse, line, stride, length, NARROW, FAR)
         exists = token < length
         k_c = load_tokens(k, pixel, exists, k_t, 0, DK, BK, DOT)
-        v_c = tl.trans(load_tokens(v, pixel, token < v_length, v_t, first_row, DV, BV, DOT)).to(tl.float32)
+        v_c = load_transposed(v, pixel, token < v_length, v_t, first_row, DV, BV, DOT).to(tl.float32)
         number = n * streams + stream
         tile = tiles + number * ((PARTS + READ_PARTS) * CHUNK * CHUNK)
         x0, x1, x2 = load_parts(tile, PARTS)

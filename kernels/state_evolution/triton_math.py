@@ -66,6 +66,17 @@ def load_tokens(base, pixel, exists, token_stride, first, WIDTH: tl.constexpr, B
 
 
 @triton.jit
+def load_transposed(base, pixel, exists, token_stride, first, WIDTH: tl.constexpr, BLOCK: tl.constexpr,
+                    DOT: tl.constexpr):
+    """(BLOCK, CHUNK): as load_tokens, transposed. The compiler loads ahead what it need not transpose."""
+    channel = first + tl.arange(0, BLOCK)
+    mask = exists[None, :]
+    if WIDTH % BLOCK != 0:
+        mask = mask & (channel < WIDTH)[:, None]
+    return tl.load(base + pixel[None, :] * token_stride + channel[:, None], mask, other=0.).to(DOT)
+
+
+@triton.jit
 def store_tokens(base, x_t, pixel, exists, token_stride, first, WIDTH: tl.constexpr, BLOCK: tl.constexpr):
     """x_t (BLOCK, CHUNK), transposed, goes to the channels from `first` on."""
     channel = first + tl.arange(0, BLOCK)
