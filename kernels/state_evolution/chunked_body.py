@@ -55,7 +55,7 @@ class Layout:
         # scan put each token.
         tokens = F.pad(order, (0, self.chunks * self.size - length)).view(scans, self.chunks, self.size).transpose(0, 1)
         sample = numbers(batch)[:, None, None]
-        self.rows = ((sample * length + tokens[:, :, None, None]) * heads + numbers(heads)[:, None])    # (N, D, B, H, C)
+        self.rows = (sample * length + tokens[:, :, None, None]) * heads + numbers(heads)[:, None]    # (N, D, B, H, C)
         self.gate_rows = self.rows + numbers(scans)[:, None, None, None] * (batch * length * heads)
         place = torch.empty_like(order).scatter_(1, order, numbers(length).expand_as(order))[:, None, :, None]
         stream = numbers(self.streams).view(scans, batch, 1, heads)

@@ -10,7 +10,7 @@ def compute_dtype(*tensors):
 
 
 def without_autocast(device):
-    """A context in which autocast is off; tensors without memory know none, and where it is off graphs stay free of it."""
+    """A context with autocast off; tensors without memory know none, and where it is off graphs stay free of it."""
     if device.type == 'meta' or not torch.is_autocast_enabled(device.type):
         return nullcontext()
     return torch.autocast(device.type, enabled=False)

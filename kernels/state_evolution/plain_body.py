@@ -1,6 +1,6 @@
 """State evolution in PyTorch operators without memory, for what a graph has to hold whole: torch.export, ONNX, vmap.
 
-The chunk form of chunked_body.py, whose names these are, for all chunks at once. From chunk to chunk S' = S P + H: pairs
+The chunk form of chunked_body.py, with its names, for all chunks at once. From chunk to chunk S' = S P + H: pairs
 of these maps become one map until a single one is left, and learn their states on the way back. (I + A)^-1 merges
 inverses of diagonal blocks pair by pair, as ONNX has no triangular solve. Sizes become constants of the graph.
 
@@ -76,7 +76,7 @@ def unit_inverse(a, row, column):
 
 
 def join(p, h, first, eye):
-    """p (N, G, Dk, Dk), h (N, G, Dv, Dk) of every chunk, the first state -> the states before each, and the last one."""
+    """p (N, G, Dk, Dk), h (N, G, Dv, Dk) of every chunk, the first state -> the states before each, and the last."""
     if len(p) == 1:
         return first, first @ p + h
     count = len(p)

@@ -10,8 +10,9 @@ if VERSION < (3, 5):
     accept_disable_licm()
 
 from .triton_backward import adjoint_walk, gradients
+from .triton_chunks import prepare
 from .triton_forward import compose, walk
-from .triton_plan import CHUNK, INTERVAL, Plan, with_dense_channels
+from .triton_plan import CHUNK, GROUP, INTERVAL, Plan, with_dense_channels
 
 
 def why_not(device, *dtypes):
@@ -45,61 +46,81 @@ def forward(q, k, v, log_decay, step_size, initial_state, height, width, directi
     kept, *shape = states_shape(q, v, plan.scans, chunk_size)
     o, last = plan.new(plan.scans, *v.shape, dtype=v.dtype), plan.new(*shape)
     states = plan.new(kept if keep_states else 0, *shape)
-    entry = None if initial_state is None else initial_state.float().contiguous()
-    inputs, numbers = plan.arguments(*with_dense_channels(q, k, v))
+    state = None if initial_state is None else initial_state.float().contiguous()
+    q, k, v = with_dense_channels(q, k, v)
+    numbers = plan.numbers(q, k, v)
+    # As much as an output of 16 bits holds.
+    options = dict(**plan.walk_options, READ_PARTS=min(2, plan.parts))
     with torch.cuda.device_of(v):
-        if plan.segments > 1:
-            maps = new_maps(plan)
-            walk[plan.streams, plan.map_blocks, plan.segments - 1](
-                *inputs, None, o, maps, None, *numbers, HAS_ENTRY=False, MAP=True, INTERVAL=0, **plan.walk_options)
-            entry = chain(plan, maps, entry)
-        walk[plan.streams, plan.walk_blocks, plan.segments](
-            *inputs, entry, o, last, states, *numbers, HAS_ENTRY=entry is not None, MAP=False,
-            INTERVAL=INTERVAL if keep_states else 0, **plan.walk_options)
+        for first, count in plan.slabs():
+            tiles, ratios = prepared(plan, q, k, first, count, options['READ_PARTS'])
+            inputs, slab = (q, k, v, tiles, ratios), (*numbers, first, count, plan.segment)
+            segments, entry = triton.cdiv(count, plan.segment), state
+            if segments > 1:
+                maps = new_maps(plan, segments)
+                walk[plan.streams, plan.map_blocks, segments - 1](
+                    *inputs, None, o, maps, None, *slab, HAS_ENTRY=False, MAP=True, INTERVAL=0, **options)
+                entry = chain(plan, maps, entry)
+            walk[plan.streams, plan.walk_blocks, segments](
+                *inputs, entry, o, last, states, *slab, HAS_ENTRY=entry is not None, MAP=False,
+                INTERVAL=INTERVAL if keep_states else 0, **options)
+            state = last    # of the programs that go on, each has read what it then overwrites
     return sum_scans(o), last, states
 
 
+def prepared(plan, q, k, first, count, read_parts):
+    """tiles and ratios of `prepare`."""
+    tiles = plan.new(count, plan.streams, plan.parts + read_parts, CHUNK, CHUNK, dtype=plan.dtype)
+    ratios = plan.new(count, plan.streams, 4, CHUNK)
+    prepare[plan.streams, triton.cdiv(count, GROUP)](
+        q, k, *plan.gates, tiles, ratios, *plan.numbers(q, k, gates=True), first, count, READ_PARTS=read_parts,
+        **plan.prepare_options)
+    return tiles, ratios
+
+
 def backward(q, k, v, log_decay, step_size, states, height, width, directions, chunk_size, d_o, d_state):
-    plan = Plan(q, k, v, log_decay, step_size, height, width, directions)
-    jobs = plan.streams * (len(states) - 1)
-    programs = min(jobs, plan.gradient_programs)
+    plan = Plan(q, k, v, log_decay, step_size, height, width, directions, d_o)
     d_q, d_k, d_v = (plan.new(plan.scans, *x.shape, dtype=x.dtype) for x in (q, k, v))
-    d_gates = [plan.new(*x.shape, dtype=x.dtype) for x in plan.gates]
-    d_states, d_initial = plan.new(len(states) - 1, *states.shape[1:]), plan.new(*states.shape[1:])
-    columns, block = plan.gradient_options['BK'], plan.gradient_options['BV']
-    rows = triton.cdiv(plan.v_dim, block) * block
-    # `size` of the kernel.
-    scratch = plan.new(programs * (INTERVAL + 1) * (2 * rows * (columns + CHUNK) + CHUNK * CHUNK + 4))
-    leaving = None if d_state is None else d_state.float().contiguous()
-    options = dict(HAS_D_O=d_o is not None, INTERVAL=INTERVAL)
+    d_gates = [plan.new(*x.shape, dtype=x.dtype) for x in (log_decay, step_size)]
+    d_initial = plan.new(*states.shape[1:])
+    d_state = None if d_state is None else d_state.float().contiguous()
+    shared = dict(HAS_D_O=d_o is not None, INTERVAL=INTERVAL)
     q, k, v, d_o = with_dense_channels(q, k, v, v if d_o is None else d_o)    # Without d_o it is not read.
+    numbers, all_numbers = plan.numbers(q, k, d_o), plan.numbers(q, k, v, d_o, gates=True)
+    scratch = plan.gradient_scratch()
     with torch.cuda.device_of(v):
-        inputs, numbers = plan.arguments(q, k, d_o)
-        if plan.segments > 1:
-            maps = new_maps(plan)
-            adjoint_walk[plan.streams, plan.map_blocks, plan.segments - 1](
-                *inputs, None, None, maps, *numbers, HAS_LEAVING=False, MAP=True, **options, **plan.walk_options)
-            leaving = chain(plan, maps, leaving)
-        adjoint_walk[plan.streams, plan.walk_blocks, plan.segments](
-            *inputs, leaving, d_states, d_initial, *numbers, HAS_LEAVING=leaving is not None, MAP=False, **options,
-            **plan.walk_options)
-        inputs, numbers = plan.arguments(q, k, v, d_o)
-        gradients[programs,](*inputs, states, d_states, scratch, d_q, d_k, d_v, *d_gates, *numbers, jobs, **options,
-                             **plan.gradient_options)
+        for first, count in reversed(plan.slabs()):
+            tiles, ratios = prepared(plan, q, k, first, count, plan.parts)
+            inputs, slab = (q, k, d_o, tiles, ratios), (*numbers, first, count, plan.segment)
+            segments, leaving = triton.cdiv(count, plan.segment), d_state
+            if segments > 1:
+                maps = new_maps(plan, segments)
+                adjoint_walk[plan.streams, plan.map_blocks, segments - 1](
+                    *inputs, None, None, maps, *slab, HAS_LEAVING=False, MAP=True, **shared, **plan.walk_options)
+                leaving = chain(plan, maps, leaving)
+            d_states = plan.new(triton.cdiv(count, INTERVAL), *states.shape[1:])
+            adjoint_walk[plan.streams, plan.walk_blocks, segments](
+                *inputs, leaving, d_states, d_initial, *slab, HAS_LEAVING=leaving is not None, MAP=False, **shared,
+                **plan.walk_options)
+            gradients[len(scratch),](
+                q, k, v, d_o, *plan.gates, tiles, ratios, states, d_states, scratch, d_q, d_k, d_v, *d_gates,
+                *all_numbers, first, count, **shared, **plan.gradient_options)
+            d_state = d_initial    # as in `forward`
     return *(sum_scans(x) for x in (d_q, d_k, d_v)), *d_gates, d_initial
 
 
-def new_maps(plan):
-    return plan.new(plan.segments - 1, plan.streams, plan.v_dim + plan.q_dim, plan.q_dim)
+def new_maps(plan, segments):
+    return plan.new(segments - 1, plan.streams, plan.v_dim + plan.q_dim, plan.q_dim)
 
 
 def chain(plan, maps, start):
     """The states at which the segments start, (segments, streams, Dv, Dk), from that of the first (None: zeros)."""
-    entry = plan.new(plan.segments, plan.streams, plan.v_dim, plan.q_dim)
+    segments = len(maps) + 1
+    entry = plan.new(segments, plan.streams, plan.v_dim, plan.q_dim)
     blocks = {name: plan.walk_options[name] for name in ('DK', 'DV', 'BK', 'BV')}
     wide = blocks['BK'] == 128
     # The tile of P is prefetched where shared memory has room for two.
-    compose[plan.streams, plan.walk_blocks](maps, start, entry, plan.streams, plan.segments, **blocks,
+    compose[plan.streams, plan.walk_blocks](maps, start, entry, plan.streams, segments, **blocks,
                                             HAS_START=start is not None, num_warps=8 if wide else 4,
                                             num_stages=1 if wide else 2, enable_fp_fusion=True)
     return entry

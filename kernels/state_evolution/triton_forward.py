@@ -1,5 +1,8 @@
 """The forward walks of state evolution in Triton: the chunk form of chunked_body.py, a chunk of 16 tokens at a time.
 
+What a chunk takes apart from the state that enters it has been found by `prepare`: one walk must wait for its own last
+product, and the fewer and shorter its steps are, the sooner it is through.
+
 Few streams cannot fill a GPU, so each may be cut into segments. Over any segment S' = S P + H: H is what the walk makes
 of S = 0, P what it makes of S = I when v = 0. `walk` finds these maps for all segments at once, `compose` chains them,
 and `walk` then starts every segment from the state that enters it.
@@ -7,32 +10,35 @@ and `walk` then starts every segment from the state that enters it.
 import triton
 import triton.language as tl
 
-from .triton_math import (CHUNK, chunk_gates, chunk_inverse, chunk_total, dot, dot_exact_right, erase_ratios,
-                          load_tokens, pixels_of, read_ratios, scan_of, state_places, store_tokens)
+from .triton_chunks import load_parts, load_ratios
+from .triton_math import (CHUNK, dot, dot_exact_right, load_tokens, load_transposed, pixels_of, scan_of, state_places,
+                          store_tokens)
 
 
 @triton.jit
-def errors(s, k, v_t, x, log_w, g, DOT: tl.constexpr, PARTS: tl.constexpr):
-    """From the state before a chunk, s (BV, BK), and x = (I + A)^-1 to U^T (BV, CHUNK)."""
-    r_t = v_t - dot_exact_right(s, tl.trans(k), PARTS) * tl.exp2(g - log_w)[None, :]
-    return dot(r_t, tl.trans(x), tl.zeros_like(r_t), DOT, PARTS)
+def errors(s, k, v_t, x0, x1, x2, predict, DOT: tl.constexpr, PARTS: tl.constexpr):
+    """From the state before a chunk, s (BV, BK), and (I + A)^-1 in parts to U^T (BV, CHUNK); predict: r_{t-1,0}."""
+    r_t = v_t - dot_exact_right(s, tl.trans(k), PARTS) * predict[None, :]
+    return dot(r_t, tl.trans(x0), tl.trans(x1), tl.trans(x2), tl.zeros_like(r_t), DOT, PARTS)
 
 
 @triton.jit
-def written(s, k, u_t, g, e, total, PARTS: tl.constexpr):
-    """The state after a chunk, `total` as of chunk_total."""
-    return s * tl.exp2(total) + dot_exact_right(u_t * (e * tl.exp2(total - g))[None, :], k, PARTS)
+def written(s, k, u_t, write, left, PARTS: tl.constexpr):
+    """The state after a chunk; write: e_t r_Ct, left: r_C0, once for each row."""
+    return s * left[:, None] + dot_exact_right(u_t * write[None, :], k, PARTS)
 
 
-@triton.jit(do_not_specialize=['length', 'height', 'width', 'directions', 'batch', 'heads', 'streams', 'segment',
-                               'w_d', 'w_b', 'e_d', 'e_b'])
-def walk(q, k, v, log_decay, step_size, entry, o, last, states,
-         q_b, q_t, q_h, k_b, k_t, k_h, v_b, v_t, v_h, w_d, w_b, w_t, w_h, e_d, e_b, e_t, e_h,
-         length, height, width, directions, batch, heads, streams, segment,
+@triton.jit(do_not_specialize=['length', 'height', 'width', 'directions', 'batch', 'heads', 'streams', 'first', 'count',
+                               'segment'])
+def walk(q, k, v, tiles, ratios, entry, o, last, states,
+         q_b, q_t, q_h, k_b, k_t, k_h, v_b, v_t, v_h,
+         length, height, width, directions, batch, heads, streams, first, count, segment,
          DK: tl.constexpr, DV: tl.constexpr, BK: tl.constexpr, BV: tl.constexpr, DOT: tl.constexpr, PARTS: tl.constexpr,
-         NARROW: tl.constexpr, HAS_ENTRY: tl.constexpr, MAP: tl.constexpr, INTERVAL: tl.constexpr):
-    """Program (stream, block of rows, segment of `segment` chunks). Strides are in elements; those of channels are 1.
+         READ_PARTS: tl.constexpr, NARROW: tl.constexpr, FAR: tl.constexpr, STAGES: tl.constexpr,
+         HAS_ENTRY: tl.constexpr, MAP: tl.constexpr, INTERVAL: tl.constexpr):
+    """Program (stream, block of rows, segment of `segment` of the `count` chunks from `first` on).
 
+    Strides are in elements; those of channels are 1. tiles and ratios as from `prepare`.
     entry (segments, streams, DV, DK) if HAS_ENTRY, else zeros; o (D, B, L, H, DV); last (streams, DV, DK);
     states (boundaries, streams, DV, DK), one per INTERVAL chunks and the last one, if INTERVAL > 0.
     MAP: instead of o, writes H and below it P into last (segments, streams, DV + DK, DK).
@@ -45,8 +51,6 @@ def walk(q, k, v, log_decay, step_size, entry, o, last, states,
     q += sample * q_b + head * q_h
     k += sample * k_b + head * k_h
     v += sample * v_b + head * v_h
-    log_decay += scan.to(tl.int64) * w_d + sample * w_b + head * w_h
-    step_size += scan.to(tl.int64) * e_d + sample * e_b + head * e_h
     o += ((scan * batch + sample) * length * heads + head) * DV
 
     v_length = length
@@ -65,29 +69,28 @@ def walk(q, k, v, log_decay, step_size, entry, o, last, states,
     else:
         s = tl.zeros((BV, BK), tl.float32)
 
-    chunks = tl.cdiv(length, CHUNK)
-    end = tl.minimum((part + 1) * segment, chunks)
-    for chunk in range(part * segment, end):
+    end = tl.minimum((part + 1) * segment, count)
+    for n in tl.range(part * segment, end, num_stages=STAGES):
         if INTERVAL > 0:
-            if chunk % INTERVAL == 0:
-                boundary = (chunk // INTERVAL * streams + stream) * DV * DK
+            if n % INTERVAL == 0:
+                boundary = ((first + n) // INTERVAL * streams + stream) * DV * DK
                 tl.store(states + boundary + place, s, inside)
-        token, pixel = pixels_of(chunk, reverse, line, stride, length, NARROW)
+        token, pixel = pixels_of(first + n, reverse, line, stride, length, NARROW, FAR)
         exists = token < length
-        log_w, g, e = chunk_gates(log_decay, step_size, pixel, exists, w_t, e_t)
         k_c = load_tokens(k, pixel, exists, k_t, 0, DK, BK, DOT)
-        v_c = tl.trans(load_tokens(v, pixel, token < v_length, v_t, first_row, DV, BV, DOT)).to(tl.float32)
-        erase, erase_t = erase_ratios(log_w, g)
-        x, _ = chunk_inverse(k_c, e, erase, erase_t, DOT)
-        u_t = errors(s, k_c, v_c, x, log_w, g, DOT, PARTS)
+        v_c = load_transposed(v, pixel, token < v_length, v_t, first_row, DV, BV, DOT).to(tl.float32)
+        number = n * streams + stream
+        tile = tiles + number * ((PARTS + READ_PARTS) * CHUNK * CHUNK)
+        x0, x1, x2 = load_parts(tile, PARTS)
+        read, predict, write, left = load_ratios(ratios + number * (4 * CHUNK), BV)
+        u_t = errors(s, k_c, v_c, x0, x1, x2, predict, DOT, PARTS)
         if not MAP:
             q_c = load_tokens(q, pixel, exists, q_t, 0, DK, BK, DOT)
-            o_t = dot_exact_right(s, tl.trans(q_c), PARTS) * tl.exp2(g)[None, :]
-            read, _ = read_ratios(erase, erase_t, log_w)
-            m = tl.dot(q_c, tl.trans(k_c), input_precision='tf32x3') * read * e[None, :]
-            o_t = dot(u_t, tl.trans(m), o_t, DOT, 2)    # as much as an output of 16 bits holds
+            o_t = dot_exact_right(s, tl.trans(q_c), READ_PARTS) * read[None, :]
+            m0, m1, m2 = load_parts(tile + PARTS * CHUNK * CHUNK, READ_PARTS)
+            o_t = dot(u_t, tl.trans(m0), tl.trans(m1), tl.trans(m2), o_t, DOT, READ_PARTS)
             store_tokens(o, o_t, pixel, exists, heads * DV, first_row, DV, BV)
-        s = written(s, k_c, u_t, g, e, chunk_total(g, token, length), PARTS)
+        s = written(s, k_c, u_t, write, left, PARTS)
 
     if MAP:
         rows = tl.where(finds_p, DK, DV)
@@ -95,10 +98,10 @@ def walk(q, k, v, log_decay, step_size, entry, o, last, states,
         inside = (row < rows) & (tl.arange(0, BK) < DK)[None, :]
         block = (part * streams + stream) * (DV + DK) * DK + tl.where(finds_p, DV * DK, 0)
         tl.store(last + block + place, s, inside)
-    elif end == chunks:
+    elif end == count:
         tl.store(last + stream * DV * DK + place, s, inside)
         if INTERVAL > 0:
-            boundary = (tl.cdiv(chunks, INTERVAL) * streams + stream) * DV * DK
+            boundary = (tl.cdiv(first + count, INTERVAL) * streams + stream) * DV * DK
             tl.store(states + boundary + place, s, inside)
 
 

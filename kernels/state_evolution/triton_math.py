@@ -36,8 +36,11 @@ def scan_of(stream, directions, length, height, width, batch, heads):
 
 
 @triton.jit
-def pixels_of(chunk, reverse, line, stride, length, NARROW: tl.constexpr):
-    """A chunk's tokens (CHUNK,) and their pixels. NARROW: lines may be shorter than a chunk."""
+def pixels_of(chunk, reverse, line, stride, length, NARROW: tl.constexpr, FAR: tl.constexpr):
+    """A chunk's tokens (CHUNK,) and their pixels.
+
+    NARROW: lines may be shorter than a chunk; FAR: offsets of tokens may need 64 bits.
+    """
     offset = tl.arange(0, CHUNK)
     token = chunk * CHUNK
     start = token % line
@@ -47,6 +50,8 @@ def pixels_of(chunk, reverse, line, stride, length, NARROW: tl.constexpr):
         wraps = (start + offset >= line).to(tl.int32)
     pixel = start * stride + token // line + offset * stride - wraps * (line * stride - 1)
     pixel = tl.where(reverse != 0, length - 1 - pixel, pixel)
+    if FAR:
+        pixel = pixel.to(tl.int64)
     return token + offset, pixel
 
 
@@ -57,7 +62,18 @@ def load_tokens(base, pixel, exists, token_stride, first, WIDTH: tl.constexpr, B
     mask = exists[:, None]
     if WIDTH % BLOCK != 0:
         mask = mask & (channel < WIDTH)[None, :]
-    return tl.load(base + pixel.to(tl.int64)[:, None] * token_stride + channel[None, :], mask, other=0.).to(DOT)
+    return tl.load(base + pixel[:, None] * token_stride + channel[None, :], mask, other=0.).to(DOT)
+
+
+@triton.jit
+def load_transposed(base, pixel, exists, token_stride, first, WIDTH: tl.constexpr, BLOCK: tl.constexpr,
+                    DOT: tl.constexpr):
+    """(BLOCK, CHUNK): as load_tokens, transposed. The compiler loads ahead what it need not transpose."""
+    channel = first + tl.arange(0, BLOCK)
+    mask = exists[None, :]
+    if WIDTH % BLOCK != 0:
+        mask = mask & (channel < WIDTH)[:, None]
+    return tl.load(base + pixel[None, :] * token_stride + channel[:, None], mask, other=0.).to(DOT)
 
 
 @triton.jit
@@ -67,7 +83,7 @@ def store_tokens(base, x_t, pixel, exists, token_stride, first, WIDTH: tl.conste
     mask = exists[None, :]
     if WIDTH % BLOCK != 0:
         mask = mask & (channel < WIDTH)[:, None]
-    places = base + pixel.to(tl.int64)[None, :] * token_stride + channel[:, None]
+    places = base + pixel[None, :] * token_stride + channel[:, None]
     tl.store(places, x_t.to(base.dtype.element_ty), mask)
 
 
@@ -98,6 +114,17 @@ def thirds(x, DOT: tl.constexpr):
 
 
 @triton.jit
+def split(x, DOT: tl.constexpr, PARTS: tl.constexpr):
+    """float32 -> the PARTS operands that carry it, and as many more to make three."""
+    if DOT == tl.float32:
+        return x, x, x
+    if PARTS == 2 and DOT == tl.float16:
+        first, second = halves(x)
+        return first, second, second
+    return thirds(x, DOT)
+
+
+@triton.jit
 def dot_exact_right(x, b, PARTS: tl.constexpr):
     """x b for x in float32 and b an input.
 
@@ -106,37 +133,30 @@ def dot_exact_right(x, b, PARTS: tl.constexpr):
     """
     if b.dtype == tl.float32:
         return tl.dot(x, b, input_precision='tf32x3')
-    if PARTS == 2:
-        x0, x1 = halves(x)
-        return tl.dot(x0, b, tl.dot(x1, b) * (1 / LIFT))
-    x0, x1, x2 = thirds(x, b.dtype)
-    return tl.dot(x0, b, tl.dot(x1, b, tl.dot(x2, b)))
+    x0, x1, x2 = split(x, b.dtype, PARTS)
+    if PARTS == 3:
+        return tl.dot(x0, b, tl.dot(x1, b, tl.dot(x2, b)))
+    return tl.dot(x0, b, tl.dot(x1, b) * (1 / LIFT if b.dtype == tl.float16 else 1.))
 
 
 @triton.jit
-def dot_exact_left(a, x, acc, PARTS: tl.constexpr):
-    """acc + a x for x in float32 and a an input."""
+def dot_exact_left(a, x0, x1, x2, acc, PARTS: tl.constexpr):
+    """acc + a x for a an input and x as from `split`."""
     if a.dtype == tl.float32:
-        return tl.dot(a, x, acc, input_precision='tf32x3')
+        return tl.dot(a, x0, acc, input_precision='tf32x3')
     if PARTS == 2:
-        x0, x1 = halves(x)
         return tl.dot(a, x0, acc) + tl.dot(a, x1) * (1 / LIFT)
-    x0, x1, x2 = thirds(x, a.dtype)
-    acc = tl.dot(a, x2, acc)
-    return tl.dot(a, x0, tl.dot(a, x1, acc))
+    return tl.dot(a, x0, tl.dot(a, x1, tl.dot(a, x2, acc)))
 
 
 @triton.jit
-def dot(x, y, acc, DOT: tl.constexpr, PARTS: tl.constexpr):
-    """acc + x y, both in float32."""
+def dot(x, y0, y1, y2, acc, DOT: tl.constexpr, PARTS: tl.constexpr):
+    """acc + x y for x in float32 and y as from `split`."""
     if DOT == tl.float32:
-        return tl.dot(x, y, acc, input_precision='tf32x3')
+        return tl.dot(x, y0, acc, input_precision='tf32x3')
+    x0, x1, x2 = split(x, DOT, PARTS)
     if PARTS == 2 and DOT == tl.float16:
-        x0, x1 = halves(x)
-        y0, y1 = halves(y)
         return tl.dot(x0, y0, acc) + tl.dot(x0, y1, tl.dot(x1, y0)) * (1 / LIFT)
-    x0, x1, x2 = thirds(x, DOT)
-    y0, y1, y2 = thirds(y, DOT)
     if PARTS == 3:
         acc = tl.dot(x2, y0, tl.dot(x0, y2, tl.dot(x1, y1, acc)))
     return tl.dot(x0, y0, tl.dot(x0, y1, tl.dot(x1, y0, acc)))
@@ -156,16 +176,17 @@ def refined(x, x_t, a_t):
     half = x.to(tl.float16)
     row, column = tl.arange(0, CHUNK)[:, None], tl.arange(0, CHUNK)[None, :]
     residual = tl.where(row == column, 1., 0.) - half.to(tl.float32)
-    residual = dot_exact_left(half, tl.trans(-a_t), residual, 2) * LIFT
+    a0, a1, a2 = split(tl.trans(-a_t), tl.float16, 2)
+    residual = dot_exact_left(half, a0, a1, a2, residual, 2) * LIFT
     return tl.dot(residual.to(tl.float16), tl.trans(x_t).to(tl.float16)) * (1 / LIFT) + half.to(tl.float32)
 
 
 @triton.jit
-def unit_inverse(a, a_t, DOT: tl.constexpr):
-    """X = (I + A)^-1 and X^T for A (CHUNK, CHUNK), strictly lower: inverses of diagonal blocks, merged pair by pair.
+def unit_inverse(a, a_t):
+    """X = (I + A)^-1 for A (CHUNK, CHUNK), strictly lower: inverses of diagonal blocks, merged pair by pair.
 
     With |k| <= 1 every entry of X is at most 1, and so are the blocks on the way; powers of A can be beyond all bounds.
-    For 16-bit inputs X is found in float16, then refined.
+    X is found in float16, then refined.
     """
     row, column = tl.arange(0, CHUNK)[:, None], tl.arange(0, CHUNK)[None, :]
     identity = tl.where(row == column, 1., 0.)
@@ -174,30 +195,24 @@ def unit_inverse(a, a_t, DOT: tl.constexpr):
     for level in tl.static_range(1, 4):
         # Blocks of 2 ** level: A between the halves of a pair.
         between = ((row ^ column) >> level) == 1
-        if DOT == tl.float32:    # Its operands leave their threads in any case.
-            x_b = tl.dot(x, tl.where(between, -a, 0.), input_precision='tf32x3')
-            x = tl.dot(x_b, x, x, input_precision='tf32x3')
-        else:
-            x_next = merged(x, x_t, tl.where(between, -a_t, 0.))
-            x_t = merged(x_t, x, tl.where(between, -a, 0.))
-            x = x_next
-    if DOT == tl.float32:
-        return x, tl.trans(x)
-    return refined(x, x_t, a_t), refined(x_t, x, a)
+        x_next = merged(x, x_t, tl.where(between, -a_t, 0.))
+        x_t = merged(x_t, x, tl.where(between, -a, 0.))
+        x = x_next
+    return refined(x, x_t, a_t)
 
 
 @triton.jit
-def chunk_inverse(k, e, erase, erase_t, DOT: tl.constexpr):
-    """(I + A)^-1 of a chunk and its transposed."""
+def chunk_inverse(k, e, erase, erase_t):
+    """(I + A)^-1 of a chunk; the ratios as from erase_ratios."""
     k_k = tl.dot(k, tl.trans(k), input_precision='tf32x3')
-    return unit_inverse(k_k * erase * e[None, :], k_k * erase_t * e[:, None], DOT)
+    return unit_inverse(k_k * erase * e[None, :], k_k * erase_t * e[:, None])
 
 
 @triton.jit
 def chunk_gates(log_decay, step_size, pixel, exists, stride_w, stride_e):
     """log2 w_t, log2 r_t0 and e_t of a chunk, (CHUNK,) each; without a token w = 1 and e = 0, which change nothing."""
-    log_w = tl.load(log_decay + pixel.to(tl.int64) * stride_w, exists, other=0.).to(tl.float32) * LOG2_E
-    e = tl.load(step_size + pixel.to(tl.int64) * stride_e, exists, other=0.).to(tl.float32)
+    log_w = tl.load(log_decay + pixel * stride_w, exists, other=0.).to(tl.float32) * LOG2_E
+    e = tl.load(step_size + pixel * stride_e, exists, other=0.).to(tl.float32)
     return log_w, tl.cumsum(log_w, 0), e
 
 
@@ -219,8 +234,7 @@ def erase_ratios(log_w, g):
 
 
 @triton.jit
-def read_ratios(erase, erase_t, log_w):
-    """r_ts for s <= t, else 0, and its transposed."""
+def read_ratios(erase, log_w):
+    """r_ts for s <= t, else 0; erase: r_{t-1,s}."""
     same = tl.arange(0, CHUNK)[:, None] == tl.arange(0, CHUNK)[None, :]
-    w = tl.exp2(log_w)
-    return tl.where(same, 1., erase * w[:, None]), tl.where(same, 1., erase_t * w[None, :])
+    return tl.where(same, 1., erase * tl.exp2(log_w)[:, None])

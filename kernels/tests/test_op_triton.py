@@ -19,9 +19,9 @@ from state_evolution import state_evolution, triton_body, triton_plan
 ROUNDING = 1e-6
 
 
-# Batch, length, heads, channels: few streams, cut into segments, and as many as fill a GPU.
+# Batch, length, heads, channels: few streams, cut into segments, many, and more than are prepared at once.
 SHAPES = [(1, 65536, 1, 16), (1, 65536, 6, 32), (1, 4099, 3, 64), (1, 2051, 2, 128), (192, 333, 6, 16),
-          (192, 333, 6, 32), (96, 333, 6, 64)]
+          (192, 333, 6, 32), (96, 333, 6, 64), (64, 4096, 6, 32)]
 
 
 def on_gpu(test):
@@ -103,12 +103,25 @@ def test_the_programs_chosen_for_a_shape_are_within_budget_twice_alike_on_a_gpu(
         assert budget < 1 and relative_error(x, t) <= budget
 
 
-def test_the_shapes_for_a_gpu_meet_narrow_and_wide_blocks_of_every_width():
-    rows = {}
-    for batch, _, heads, dim in SHAPES:
-        blocks = triton_plan.walk_blocks(torch.bfloat16, dim, dim, batch * heads, triton_plan.H200_SMS)
-        rows.setdefault(dim, set()).add(blocks['BV'])
-    assert rows == {16: {16}, 32: {16, 32}, 64: {16, 32}, 128: {16}}
+def plan_of(dtype, batch, length, heads, dim, directions=1):
+    x, gate = torch.empty(batch, length, heads, dim, dtype=dtype, device='meta'), torch.empty(batch, length, heads)
+    return triton_plan.Plan(x, x, x, gate[None], gate[None], 1, length, [0] * directions)
+
+
+def test_the_shapes_for_a_gpu_are_cut_into_slabs_into_segments_and_not_at_all():
+    plans = [plan_of(torch.bfloat16, *shape) for shape in SHAPES]
+    assert {(len(plan.slabs()) > 1, plan.segment < plan.slab) for plan in plans} == \
+        {(False, False), (False, True), (True, False)}
+
+
+@pytest.mark.parametrize('shape', [(1, 2 ** 22, 1, 16), (16, 2 ** 16, 6, 32), (64, 2 ** 12, 16, 128)])
+@pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16])
+def test_what_is_prepared_at_once_is_bounded_and_covers_all_chunks(dtype, shape):
+    plan = plan_of(dtype, *shape, directions=4)
+    slabs = plan.slabs()
+    assert max(count for _, count in slabs) * plan.streams * triton_plan.chunk_bytes(dtype) <= triton_plan.SCRATCH
+    assert [first for first, _ in slabs] == [sum(count for _, count in slabs[:i]) for i in range(len(slabs))]
+    assert sum(count for _, count in slabs) == plan.chunks
 
 
 @pytest.mark.parametrize('device, dtypes, words', [

@@ -35,9 +35,10 @@ class Case:
     initial: bool = True
     uses: tuple = (True, True)      # of o and the last state, which carry gradient
     scale: float = 1.               # of the gradients that arrive
-    segments: int = 1
-    rows: int = 16                  # of the state, per program
+    slabs: int = 1
+    segments: int = 1               # of a slab
     parts: int = 2                  # of a float32 number, where inputs have 16 bits
+    far: bool = False               # 64-bit offsets, as of tensors beyond 2 ** 31 elements
     repeat: bool = False            # everything twice, as on a GPU always
     gradients: bool = True
     seed: int = 0
@@ -46,14 +47,15 @@ class Case:
 CASES = {
     **{f'length {length}': Case(width=length) for length in (1, 15, 16, 17)},
     'length 130': Case(width=130, directions=(1,)),
-    'length 130, output alone': Case(width=130, uses=(True, False), initial=False),
+    'length 130, output alone': Case(width=130, uses=(True, False), initial=False, far=True),
     'length 130, last state alone': Case(width=130, regimes=('decay near 1',), uses=(False, True)),
     '5x7, four directions': Case(5, 7, (0, 1, 2, 3), heads=2, q_dim=24, v_dim=24),
     '8x8, columns of one channel': Case(8, 8, (3, 2), q_dim=1, v_dim=1, repeat=True),
     '12x10, state of 48 rows of 32': Case(12, 10, (3,), q_dim=32, v_dim=48),
     '12x16, state of 16 rows of 48, three segments': Case(12, 16, (2, 1), q_dim=48, v_dim=16, segments=3),
     '16x16, four segments': Case(16, 16, (2,), regimes=('flat image',), segments=4, initial=False),
-    '16x16, a block of 32 rows': Case(16, 16, (3,), q_dim=32, v_dim=32, rows=32, regimes=('flat image',)),
+    '17x17, three slabs': Case(17, 17, (1, 2), q_dim=32, v_dim=32, slabs=3, repeat=True),
+    '16x34, two slabs, each in two segments': Case(16, 34, (3,), slabs=2, segments=2, regimes=('flat image',)),
     'three parts': Case(9, 9, (1, 2), parts=3, regimes=('nearly parallel keys',), segments=2),
     'small gradients': Case(width=50, scale=1e-3),
     'every regime': Case(width=80, regimes=tuple(REGIMES)),
@@ -74,18 +76,16 @@ def rigged(case):
         def __init__(self, *args):
             super().__init__(*args)
             self.gradient_programs = 2
-            assert self.segments == case.segments
+            for options in (self.prepare_options, self.walk_options, self.gradient_options):
+                options['FAR'] |= case.far
+            assert len(self.slabs()) == case.slabs
+            assert all(-(-count // self.segment) == case.segments for _, count in self.slabs())
 
         def new(self, *shape, dtype=torch.float32):
             return torch.full(shape, torch.nan, dtype=dtype, device=self.device)
 
-    walk_blocks = triton_plan.walk_blocks
-
-    def blocks(*args):
-        return {**walk_blocks(*args), 'BV': min(case.rows, triton_plan.padded(case.v_dim))}
-
     with patch.object(triton_body, 'Plan', Plan), \
-            patch.object(triton_plan, 'walk_blocks', blocks), \
+            patch.object(triton_plan, 'count_slabs', lambda *args: case.slabs), \
             patch.object(triton_plan, 'count_segments', lambda *args: case.segments), \
             patch.dict(triton_plan.PARTS, {torch.float16: case.parts}):
         yield triton_body

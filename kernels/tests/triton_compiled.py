@@ -15,7 +15,7 @@ from triton.runtime import JITFunction, driver
 from state_evolution import triton_body
 
 TOOL = Path(triton.__file__).parent / 'backends/nvidia/bin/cuobjdump'
-CHUNK = 16
+CHUNK, INTERVAL = 16, 4
 
 
 @dataclass
@@ -26,6 +26,7 @@ class Compiled:
     spills: int             # instructions that move registers to local memory or back
     shared: int             # bytes
     instructions: float     # warp instructions per token of the largest loop, all warps of the program together
+    spills_in_loops: int    # of the spills, those in loops that hold no other loop
     uses_wgmma: bool
 
 
@@ -64,13 +65,13 @@ def compiling_for(number, wanted):
             driver.reset_active()
 
 
-def compile_call(number, dtype, dim, batch, length, wanted):
-    """The wanted kernels of a call on (batch, length, 6, dim) with four directions: {what it does: Compiled}."""
+def compile_call(number, dtype, dim, length, wanted):
+    """The wanted kernels of a call on (1, length, 6, dim) with four directions: {what it does: Compiled}."""
     def tensor(*shape, dtype=dtype):
         return torch.empty(shape, dtype=dtype, device='meta')
 
     height = width = round(length ** .5)
-    q, gate = tensor(batch, length, 6, dim), tensor(4, batch, length, 6)
+    q, gate = tensor(1, length, 6, dim), tensor(4, 1, length, 6)
     options = height, width, [0, 1, 2, 3], 16
     with compiling_for(number, wanted) as compiled:
         triton_body.forward(q, q, q, gate, gate, None, *options, True)
@@ -79,7 +80,7 @@ def compile_call(number, dtype, dim, batch, length, wanted):
     names = [name for name, _ in compiled]
     results = {}
     for i, (name, kernel) in enumerate(compiled):
-        finds_map = names.count(name) > 1 and i == names.index(name) and name != 'compose'
+        finds_map = 'walk' in name and i == names.index(name)
         results[name + ' for the maps' if finds_map else name] = inspect(name, kernel, triton.cdiv(dim, CHUNK))
     return results
 
@@ -92,21 +93,33 @@ def inspect(name, kernel, row_blocks):
     text = report.stdout + report.stderr
     instructions = [(int(place, 16), code) for place, code in re.findall(r'/\*([0-9a-f]{4,})\*/\s+(.*?);', text)]
     warps = kernel.metadata.num_warps
-    return Compiled(name, warps, int(re.search(r'\bREG:(\d+)', text)[1]), len(re.findall(r'\b(?:LDL|STL)\b', text)),
-                    kernel.metadata.shared, in_main_loop(instructions, row_blocks) * warps / CHUNK, 'GMMA' in text)
+    loops = loops_of(instructions)
+    spills = [place for place, code in instructions if re.search(r'\b(LDL|STL)\b', code)]
+    innermost = [loop for loop in loops if not any(loop != other and contains(loop, other) for other in loops)]
+    in_loops = sum(any(first <= place <= last for first, last in innermost) for place in spills)
+    return Compiled(name, warps, int(re.search(r'\bREG:(\d+)', text)[1]), len(spills), kernel.metadata.shared,
+                    in_main_loop(instructions, loops, row_blocks) * warps / CHUNK, in_loops, 'GMMA' in text)
 
 
-def in_main_loop(instructions, row_blocks):
-    """Instructions of the largest loop; those of the third level, over blocks of rows, once for each."""
-    places = [place for place, _ in instructions]
-    # A branch back is a loop.
+def loops_of(instructions):
+    """(first, last) place of each: a branch back is a loop."""
     jumps = ((place, re.search(r'\bBRA\b.*?(0x[0-9a-f]+)', code)) for place, code in instructions)
-    loops = [(int(jump[1], 16), place) for place, jump in jumps if jump and int(jump[1], 16) < place]
+    return [(int(jump[1], 16), place) for place, jump in jumps if jump and int(jump[1], 16) < place]
 
-    def size(loop):
-        return sum(loop[0] <= place <= loop[1] for place in places)
 
-    def level(loop):
-        return sum(first <= loop[0] and loop[1] <= last for first, last in loops)
+def contains(loop, other):
+    return loop[0] <= other[0] and other[1] <= loop[1]
 
-    return max(map(size, loops), default=0) + (row_blocks - 1) * sum(size(x) for x in loops if level(x) == 3)
+
+def in_main_loop(instructions, loops, row_blocks):
+    """Instructions per chunk of the largest loop.
+
+    Where it goes over intervals, its loops go over their chunks, and the loops in these over blocks of rows, or the
+    other way round.
+    """
+    main = max(loops, key=lambda loop: loop[1] - loop[0])
+    levels = [sum(first <= place <= last for first, last in loops) for place, _ in instructions
+              if main[0] <= place <= main[1]]
+    if max(levels) == 1:
+        return len(levels)
+    return levels.count(1) / INTERVAL + levels.count(2) + levels.count(3) * row_blocks
