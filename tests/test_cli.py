@@ -324,6 +324,8 @@ def test_only_the_command_itself_is_asked_for_help(argv, answer):
                                               ('my_script.py', -2, 'KeyboardInterrupt')])
 def test_an_interrupt_of_the_imports_is_told_in_one_line_by_the_command(name, code, last):
     program = (f'import os, signal, sys; sys.argv = [{name!r}, "train"]\n'
+               # Started in the background, Python would ignore it.
+               'signal.signal(signal.SIGINT, signal.default_int_handler)\n'
                'class Interrupting:\n'
                '    def find_spec(self, name, *_):\n'
                '        if name == "basicsr":\n'
