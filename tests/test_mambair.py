@@ -6,6 +6,7 @@ import torch
 from basicsr.archs import build_network
 from diffrwkvir_arch.archs import selective_scan as scans
 from diffrwkvir_arch.archs.mambairv2_attention import pad_symmetric
+from diffrwkvir_arch.errors import InputError
 from torch.library import opcheck
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -313,5 +314,5 @@ def test_an_impossible_option_is_refused_by_name(options, wrong):
 
 @pytest.mark.parametrize('options', [V1, V2], ids=['MambaIR', 'MambaIRv2'])
 def test_a_misspelt_option_is_refused(options):
-    with pytest.raises(TypeError, match='depth'):
+    with pytest.raises(InputError, match=r"'depth' \(did you mean 'depths'\?\)"):
         build(options, depth=[1])
