@@ -55,12 +55,11 @@ def forward(q, k, v, log_decay, step_size, initial_state, height, width, directi
         for first, count in plan.slabs():
             tiles, ratios = prepared(plan, q, k, first, count, options['READ_PARTS'])
             inputs, slab = (q, k, v, tiles, ratios), (*numbers, first, count, plan.segment)
-            segments, entry = triton.cdiv(count, plan.segment), state
-            if segments > 1:
-                maps = new_maps(plan, segments)
-                walk[plan.streams, plan.map_blocks, segments - 1](
-                    *inputs, None, o, maps, None, *slab, HAS_ENTRY=False, MAP=True, INTERVAL=0, **options)
-                entry = chain(plan, maps, entry)
+
+            def find_maps(grid, maps):
+                walk[grid](*inputs, None, o, maps, None, *slab, HAS_ENTRY=False, MAP=True, INTERVAL=0, **options)
+
+            segments, entry = entered(plan, count, state, find_maps)
             walk[plan.streams, plan.walk_blocks, segments](
                 *inputs, entry, o, last, states, *slab, HAS_ENTRY=entry is not None, MAP=False,
                 INTERVAL=INTERVAL if keep_states else 0, **options)
@@ -92,12 +91,12 @@ def backward(q, k, v, log_decay, step_size, states, height, width, directions, c
         for first, count in reversed(plan.slabs()):
             tiles, ratios = prepared(plan, q, k, first, count, plan.parts)
             inputs, slab = (q, k, d_o, tiles, ratios), (*numbers, first, count, plan.segment)
-            segments, leaving = triton.cdiv(count, plan.segment), d_state
-            if segments > 1:
-                maps = new_maps(plan, segments)
-                adjoint_walk[plan.streams, plan.map_blocks, segments - 1](
-                    *inputs, None, None, maps, *slab, HAS_LEAVING=False, MAP=True, **shared, **plan.walk_options)
-                leaving = chain(plan, maps, leaving)
+
+            def find_maps(grid, maps):
+                adjoint_walk[grid](*inputs, None, None, maps, *slab, HAS_LEAVING=False, MAP=True, **shared,
+                                   **plan.walk_options)
+
+            segments, leaving = entered(plan, count, d_state, find_maps)
             d_states = plan.new(triton.cdiv(count, INTERVAL), *states.shape[1:])
             adjoint_walk[plan.streams, plan.walk_blocks, segments](
                 *inputs, leaving, d_states, d_initial, *slab, HAS_LEAVING=leaving is not None, MAP=False, **shared,
@@ -109,8 +108,17 @@ def backward(q, k, v, log_decay, step_size, states, height, width, directions, c
     return *(sum_scans(x) for x in (d_q, d_k, d_v)), *d_gates, d_initial
 
 
-def new_maps(plan, segments):
-    return plan.new(segments - 1, plan.streams, plan.v_dim + plan.q_dim, plan.q_dim)
+def entered(plan, count, state, find_maps):
+    """How many segments a slab of `count` chunks has, and the states that enter them; state: that of the first or None.
+
+    find_maps(grid, maps) launches the walk that finds the maps of all segments but the last.
+    """
+    segments = triton.cdiv(count, plan.segment)
+    if segments == 1:
+        return segments, state
+    maps = plan.new(segments - 1, plan.streams, plan.v_dim + plan.q_dim, plan.q_dim)
+    find_maps((plan.streams, plan.map_blocks, segments - 1), maps)
+    return segments, chain(plan, maps, state)
 
 
 def chain(plan, maps, start):
