@@ -1,6 +1,8 @@
 """Image files to arrays: the one place where bytes become RGB floats in [0, 1]."""
+import contextlib
 import io
 import re
+import warnings
 
 import cv2
 import numpy as np
@@ -80,10 +82,29 @@ def has_alpha(content):
     return content.startswith(b'\x89PNG') and content[25:26] in (b'\x04', b'\x06')
 
 
+@contextlib.contextmanager
+def leniently():
+    """Lets Pillow open large images, too, and say nothing of odd EXIF: OpenCV has decoded them before."""
+    highest, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter('ignore')
+            yield
+    finally:
+        Image.MAX_IMAGE_PIXELS = highest
+
+
+@contextlib.contextmanager
+def opened(content):
+    """An image file (bytes) as Pillow's, for what OpenCV does not tell."""
+    with leniently(), Image.open(io.BytesIO(content)) as image:
+        yield image
+
+
 def turned(image, content):
     """An image (H, W, ...) that OpenCV has read with its alpha channel, turned as EXIF says; TIFFs it has turned."""
     try:
-        with Image.open(io.BytesIO(content)) as file:
+        with opened(content) as file:
             orientation = 1 if file.format == 'TIFF' else file.getexif().get(ORIENTATION, 1)
     except Exception:    # what Pillow cannot read stays as it is
         return image

@@ -1,9 +1,7 @@
 """What a result has of its image beside the pixels: colour profile, EXIF and resolution."""
-import contextlib
-import io
-import warnings
-
 from PIL import Image
+
+from diffrwkvir_arch.data.image_file import leniently, opened
 
 from . import png
 
@@ -24,7 +22,7 @@ def chunks_like(content, is_grey):
         is_grey (bool): Whether the result is. A profile for other colours, such as CMYK's, is left out.
     """
     try:
-        with leniently(), Image.open(io.BytesIO(content)) as image:
+        with opened(content) as image:
             said = image.info
     except UNREADABLE:
         return []
@@ -44,22 +42,10 @@ def chunks_like(content, is_grey):
 def page_count(content):
     """Of an image file; 1 for a photograph with what phones put behind it, such as its map of highlights."""
     try:
-        with leniently(), Image.open(io.BytesIO(content)) as image:
+        with opened(content) as image:
             return 1 if image.format in ('JPEG', 'MPO') else getattr(image, 'n_frames', 1)
     except UNREADABLE:
         return 1
-
-
-@contextlib.contextmanager
-def leniently():
-    """Lets Pillow open large images, too, and say nothing of odd EXIF: OpenCV has decoded them before."""
-    highest, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter('ignore')
-            yield
-    finally:
-        Image.MAX_IMAGE_PIXELS = highest
 
 
 def upright(exif):
