@@ -11,9 +11,10 @@ from pathlib import Path
 
 import torch
 
+from diffrwkvir_arch.allocator import keep_freed_memory
 from diffrwkvir_arch.device import choose_device
 from diffrwkvir_arch.errors import InputError
-from diffrwkvir_arch.tools.call_cost import allocator, device_name
+from diffrwkvir_arch.tools.call_cost import device_name
 from diffrwkvir_arch.tools.networks import by_option_file
 from diffrwkvir_arch.tools.profile import WARM_UPS, infer, make_writable, prepare, take_turns
 from diffrwkvir_arch.tools.profile_report import Conditions, Measured
@@ -37,6 +38,7 @@ def main():
     if args.threads:
         torch.set_num_threads(args.threads)
     device = choose_device()
+    keep_freed_memory()
 
     conditions = {side: Conditions((1, 3, side, side), torch.float32, device, WARM_UPS) for side in args.sides}
     networks = {}
@@ -62,7 +64,7 @@ def main():
         '# Time and memory with the size of the image', '',
         f'Inference, float32, batch 1, {args.repeats} repetitions in turns; {device_name(device)}, torch '
         f'{torch.__version__}. MB is what is held at most beyond parameters and images.',
-        *([f'Allocator: {allocator()}.'] if allocator() else []), '', markdown_table(rows), ''])
+        '', markdown_table(rows), ''])
     print(text)
     if args.markdown:
         args.markdown.write_text(text, encoding='utf-8')

@@ -11,6 +11,7 @@ import sys
 import time
 from importlib import metadata
 
+from diffrwkvir_arch.allocator import keep_freed_memory
 from diffrwkvir_arch.errors import InputError, did_you_mean
 from diffrwkvir_arch.toolbox.arguments import drop_local_rank, option_arguments
 
@@ -203,6 +204,7 @@ def main(argv=None):
         verb, *rest = arguments
         if verb not in VERBS:
             raise InputError(f"unknown verb '{verb}'{did_you_mean(verb, VERBS)}; verbs are {', '.join(VERBS)}")
+        keep_freed_memory()
         return VERBS[verb](rest) or 0
     except InputError as error:
         return complain(error, last_line(error), arguments)

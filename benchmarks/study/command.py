@@ -8,6 +8,7 @@ from typing import NamedTuple
 import torch
 from basicsr.utils import get_root_logger
 
+from diffrwkvir_arch.allocator import keep_freed_memory
 from diffrwkvir_arch.errors import InputError
 from diffrwkvir_arch.tools.comparison.image_sets import parse_sets
 
@@ -126,6 +127,7 @@ def complain(main):
     """Runs a script's main; what the user can put right is told in one line. -> exit code."""
     # Every model that is built would print its network.
     get_root_logger(log_level=logging.WARNING)
+    keep_freed_memory()
     try:
         return main()
     except InputError as error:

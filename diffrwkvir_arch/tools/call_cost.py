@@ -9,8 +9,6 @@ from pathlib import Path
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-MALLOC_VARIABLES = ('MALLOC_MMAP_THRESHOLD_', 'MALLOC_TRIM_THRESHOLD_', 'MALLOC_TOP_PAD_')
-
 
 def milliseconds(call, device):
     """Wall time of a call, until a GPU has done what it was given."""
@@ -69,8 +67,3 @@ def processor():
             return next(line.split(':')[1].strip() for line in file if line.startswith('model name'))
     except (OSError, StopIteration):
         return platform.processor() or platform.machine()
-
-
-def allocator():
-    """The variables set that tell glibc to keep large blocks, or an empty string."""
-    return ' '.join(f'{name}={os.environ[name]}' for name in MALLOC_VARIABLES if name in os.environ)

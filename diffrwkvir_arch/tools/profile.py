@@ -32,10 +32,7 @@ elementwise work, norms and interpolation count nothing. Memory is the most that
 images: on a GPU by PyTorch's caching allocator; on a CPU by what PyTorch's allocator hands out, inside operators too.
 A training step is a forward and a backward pass of the L1 loss, without an optimizer. Networks take turns within every
 repetition, so that whatever else the machine does falls on all of them; a ratio is the median of those within
-repetitions, over the first network. Where a network has a window_size, its LQ grows to whole windows, as in a test.
-
-On Linux, glibc gives large blocks back to the system after every use, which distorts times on a CPU. It keeps them with
-  export MALLOC_MMAP_THRESHOLD_=1073741824 MALLOC_TRIM_THRESHOLD_=8589934592 MALLOC_TOP_PAD_=268435456"""
+repetitions, over the first network. Where a network has a window_size, its LQ grows to whole windows, as in a test."""
 
 
 def argument_parser():

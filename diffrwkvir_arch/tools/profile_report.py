@@ -1,14 +1,13 @@
 """What `basicsr profile` measured, as Markdown tables for people and as rows of numbers."""
 import platform
 import statistics
-import sys
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Optional
 
 import torch
 
-from .call_cost import allocator, device_name
+from .call_cost import device_name
 from .complexity import Complexity, within
 from .networks import Recipe
 from .scores import markdown_table
@@ -72,8 +71,6 @@ def report(networks, where, depth):
 def head(networks, where):
     lines = [f'Input: {by(where.shape)} (B x C x H x W), {str(where.dtype).removeprefix("torch.")}',
              f'Device: {device_name(where.device)}; torch {torch.__version__}, Python {platform.python_version()}']
-    if where.device.type == 'cpu' and sys.platform == 'linux':
-        lines.append(f'Allocator: {allocator() or "no MALLOC_* variable of basicsr profile -h is set"}')
     for task in TASKS:
         counts = {len(getattr(network, task).milliseconds) for network in networks} - {0}
         if counts:
@@ -172,7 +169,7 @@ def as_csv_rows(networks, where):
     batch, channels, height, width = where.shape
     shared = {'batch': batch, 'channels': channels, 'height': height, 'width': width,
               'dtype': str(where.dtype).removeprefix('torch.'), 'device': device_name(where.device),
-              'threads': torch.get_num_threads(), 'torch': torch.__version__, 'malloc': allocator()}
+              'threads': torch.get_num_threads(), 'torch': torch.__version__}
     rows = []
     for network in counted:
         flops = within(network.complexity.flops)

@@ -7,7 +7,7 @@ import torch
 
 from diffrwkvir_arch.metrics.tables import markdown_table as quality_table
 
-from ..call_cost import allocator, device_name
+from ..call_cost import device_name
 from ..scores import markdown_table, write_csv
 from .scoring import applicable, describe
 from .set_scoring import remark
@@ -90,8 +90,6 @@ def conditions(settings):
     """What holds for all methods, a line each."""
     height, width = settings.input_size
     lines = [f'Device: {device_name(settings.device)}; torch {torch.__version__}']
-    if allocator():
-        lines.append(f'Allocator: {allocator()}')
     runs = f'median of {settings.repeats} runs' if settings.repeats > 1 else 'one run'
     lines += [f'Time: {runs} an image after a warm-up, median over the images of a set',
               f'FLOPs: of one LQ of 3 x {height} x {width} (C x H x W), 2 for a multiply-add']
@@ -166,7 +164,7 @@ def as_json(results, methods, sets, settings, rows, remarks):
     return {
         'scale': settings.scale, 'device': device_name(settings.device), 'torch': torch.__version__,
         'input_size': list(settings.input_size), 'tile': settings.tile, 'overlap': settings.overlap,
-        'repeats': settings.repeats, 'self_ensemble': settings.self_ensemble, 'allocator': allocator(),
+        'repeats': settings.repeats, 'self_ensemble': settings.self_ensemble,
         'metrics': settings.metrics, 'set_metrics': settings.set_metrics, 'remarks': remarks,
         'sets': [{'name': image_set.name, 'images': len(image_set), 'lq': image_set.how} for image_set in sets],
         'methods': [{'name': method, **results.costs.get(method, {})} for method in methods],
