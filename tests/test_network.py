@@ -282,6 +282,14 @@ def test_decay_and_step_size_stay_in_their_ranges_for_extreme_inputs():
     assert k.norm(dim=-1).max() <= 1 + 1e-5
 
 
+def test_at_first_heads_forget_between_one_and_fifty_percent_of_their_state_a_token_whatever_they_see():
+    *_, log_decay, step_size = StateEvolutionBlock(16, head_dim=4).streams(torch.randn(2, 16, 3, 3))
+    forget = 0.01 * 50**torch.linspace(0, 1, 4)
+    torch.testing.assert_close(1 - log_decay.exp(), forget.expand_as(log_decay), atol=0, rtol=5e-3)
+    softplus = torch.tensor(2.).log()    # of 0
+    torch.testing.assert_close(step_size, (softplus / (1 + softplus)).expand_as(step_size))
+
+
 def test_a_pixel_reaches_the_whole_image_through_the_omni_scan_and_only_later_rows_through_1d():
     reached = {}
     for scan in ('omni', '1d'):
