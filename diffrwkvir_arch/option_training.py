@@ -101,11 +101,11 @@ def check_scheduler(train, warn):
     for key in ('gamma', 'eta_min'):
         if not is_number(scheduler.get(key, 0)):
             raise InputError(f'train.scheduler.{key} must be a number, got {scheduler[key]!r}')
-    if scheduler['type'] == 'CosineAnnealingRestartLR':
-        # Past the last period BasicSR's scheduler ends in a TypeError.
-        if sum(scheduler['periods']) < train['total_iter']:
-            raise InputError(f"train.scheduler.periods: {scheduler['periods']} add up to {sum(scheduler['periods'])}, "
-                             f"less than train.total_iter {train['total_iter']}")
-        if len(scheduler.get('restart_weights', (1, ))) != len(scheduler['periods']):
-            raise InputError(f"train.scheduler.restart_weights: one weight for each of the {len(scheduler['periods'])} "
-                             'periods is needed')
+    name = 'periods' if scheduler['type'] == 'CosineAnnealingRestartLR' else 'restarts'
+    parts = scheduler.get(name, [0])
+    # Past the last period BasicSR's scheduler ends in a TypeError.
+    if name == 'periods' and sum(parts) < train['total_iter']:
+        raise InputError(f"train.scheduler.periods: {parts} add up to {sum(parts)}, less than train.total_iter "
+                         f"{train['total_iter']}")
+    if len(scheduler.get('restart_weights', [1])) != len(parts):
+        raise InputError(f'train.scheduler.restart_weights: one weight for each of the {len(parts)} {name} is needed')

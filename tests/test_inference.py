@@ -146,3 +146,9 @@ def test_basicsr_test_restores_in_tiles(options, write_options, workdir):
 def test_windows_that_an_option_file_leaves_out_are_padded_too():
     network_g = {key: value for key, value in SWINIR['network_g'].items() if key != 'window_size'}
     assert restored({**SWINIR, 'network_g': network_g}, image(10, 13))[1].shape == (1, 3, 20, 26)
+
+
+@pytest.mark.parametrize('val', [{}, {'tile': 9, 'tile_overlap': 0}])
+def test_a_scale_that_is_left_open_is_one(val):
+    network_g = {**SWINIR['network_g'], 'upscale': 1, 'upsampler': ''}
+    assert restored({**SWINIR, 'network_g': network_g, 'scale': None}, image(10, 13), **val)[1].shape == (1, 3, 10, 13)

@@ -84,6 +84,7 @@ def test_an_unknown_name_is_answered_with_the_nearest_registered_one(options, pa
     ('train.total_iter', 'many', 'train.total_iter must be'),
     ('train.scheduler', {'type': 'CosineAnnealingRestartLR', 'periods': [2, 3]}, 'add up to 5'),
     ('train.scheduler', {'type': 'CosineAnnealingRestartLR', 'periods': [3, 3]}, 'restart_weights'),
+    ('train.scheduler.restarts', [0, 4], 'train.scheduler.restart_weights: one weight for each of the 2 restarts'),
     ('logger.wandb', {'project': 'x'}, 'use_tb_logger'),
     ('num_gpu', -1, 'num_gpu must be'),
     ('path.pretrain_network_s', 'x.pth', 'no network_s'),
