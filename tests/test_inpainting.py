@@ -213,14 +213,15 @@ def test_own_images_are_restored_with_own_masks_and_without_ground_truth(root):
     assert changed.any() and not changed[hole(32, 40) == 0].any()
 
 
-def test_the_pixel_loss_is_each_images_weighted_mean_over_hole_and_known_pixels(root):
+@pytest.mark.parametrize('train, known_weight', [({'known_weight': 0.2}, 0.2), ({}, 1.0)])
+def test_the_pixel_loss_is_each_images_weighted_mean_over_hole_and_known_pixels(root, train, known_weight):
     lq, gt, mask = batch(height=8, width=8)
     mask[1, :, 2:] = 0
-    model = run_model(options(1, root, known_weight=0.2))
+    model = run_model(options(1, root, **train))
     model.feed_data({'lq': lq, 'gt': gt, 'mask': mask})
     losses = model.compute_losses()
     error = (model.output - gt).abs().mean(1, keepdim=True)
-    weight = torch.where(mask == 1, 1.0, 0.2)
+    weight = torch.where(mask == 1, 1.0, known_weight)
     torch.testing.assert_close(losses['l_pix'], ((weight * error).sum((1, 2, 3)) / weight.sum((1, 2, 3))).mean())
     assert (model.output != lq)[(mask == 0).expand_as(lq)].all()
 
