@@ -110,15 +110,11 @@ def test_an_image_without_a_gt_after_one_with_it():
 
 
 @pytest.mark.parametrize('fill', [lambda: torch.empty(2 ** 46), lambda: bytearray(2 ** 60)], ids=['PyTorch', 'Python'])
-def test_memory_that_does_not_suffice_names_the_tile_to_try(monkeypatch, fill):
-    from diffrwkvir_arch.models.diffrwkvir_s2_model import DiffRWKVIRS2Model
-
-    def full(self, net, composite=True):
-        fill()
-
-    monkeypatch.setattr(DiffRWKVIRS2Model, 'restore', full)
-    with pytest.raises(InputError, match='40x30 pixels is too large.*val.tile: 20'):
-        restored(STAGE2, image(30, 40))
+@pytest.mark.parametrize('val, tile', [({}, 20), ({'tile': 16}, 8)], ids=['whole', 'tiled'])
+def test_memory_that_does_not_suffice_names_the_tile_to_try(monkeypatch, fill, val, tile):
+    monkeypatch.setattr(MODEL_REGISTRY.get('DiffRWKVIRS2Model'), 'infer', lambda self, net: fill())
+    with pytest.raises(InputError, match=f'40x30 pixels is too large.*val.tile: {tile}$'):
+        restored(STAGE2, image(30, 40), **val)
 
 
 @pytest.mark.parametrize('val, told', [
