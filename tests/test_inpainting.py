@@ -100,13 +100,17 @@ def test_half_precision_keeps_known_pixels():
 
 @pytest.mark.parametrize('options, masked, message', [
     ({}, False, 'in_channels 4, got LQ with 3 channels without a mask; it inpaints, give it a mask'),
-    ({'in_channels': 3}, True, 'in_channels 3, got LQ with 3 channels and a mask'),
-    ({'scale': 4}, True, 'inpainting needs scale 1, this network was built for 4')])
+    ({'in_channels': 3}, True, 'in_channels 3, got LQ with 3 channels and a mask')])
 def test_masks_and_networks_that_do_not_fit_are_refused(options, masked, message):
     lq, _, mask = batch()
     net = small(DiffRWKVIRS2, **options)
     with pytest.raises(ValueError, match=message):
         net.restore(lq, torch.zeros(2, 16), mask if masked else None)
+
+
+def test_a_network_that_inpaints_and_enlarges_is_refused_when_it_is_built():
+    with pytest.raises(ValueError, match='in_channels: 4 beside out_channels: 3 inpaints, .* scale 1, got 4'):
+        small(DiffRWKVIRS2, scale=4)
 
 
 def test_a_mask_of_another_shape_is_refused():
