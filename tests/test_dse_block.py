@@ -108,6 +108,13 @@ def test_channel_attention_is_equation_11():
     torch.testing.assert_close(attention(x), x * gate[:, :, None, None])
 
 
+def test_every_unit_of_a_new_channel_attention_learns_from_the_small_averages_of_a_beginning():
+    torch.manual_seed(0)
+    attention = ChannelAttention(128)
+    attention(0.1 * torch.randn(1, 128, 6, 6)).square().sum().backward()
+    assert attention.excite[0].weight.grad.flatten(1).any(1).all()
+
+
 def test_the_gated_mlp_multiplies_one_half_by_the_gelu_of_the_other():
     torch.manual_seed(0)
     gated, x = build_feed_forward('gated_mlp', 8), torch.randn(2, 8, 3, 4)
