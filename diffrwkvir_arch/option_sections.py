@@ -146,12 +146,25 @@ def check_network(opt, key, own_model, warn):
     # A third party's model may change the section before it builds the network.
     swallows = any(p.kind == p.VAR_KEYWORD for p in inspect.signature(arch).parameters.values())
     check_arguments(key, section, arch, warn, strict=own_model and not swallows)
-    for name in SCALE_ARGUMENTS:
-        value, scale = section.get(name), opt.get('scale')
-        if isinstance(value, int) and isinstance(scale, int) and value != scale and own_model and key == 'network_g':
-            raise InputError(f'{key}.{name}: {value} differs from scale: {scale}; dataset and network share one scale')
+    name, value = scale_argument(section, arch)
+    scale = opt.get('scale')
+    if name and isinstance(scale, int) and value != scale and own_model and key == 'network_g':
+        raise InputError(f'{key}.{name}: {value} differs from scale: {scale}; dataset and network share one scale')
     if arch.__module__.split('.')[0] == PLUGIN:
         refuse_unbuildable(key, section, arch)
+
+
+def scale_argument(section, arch):
+    """What a network calls GT side over LQ side, and its value; None and None where it does not say.
+
+    Of our own networks the default counts. BasicSR's SwinIR has one that it ignores unless it enlarges.
+    """
+    parameters = inspect.signature(arch).parameters if arch.__module__.split('.')[0] == PLUGIN else {}
+    for name in SCALE_ARGUMENTS:
+        value = section.get(name, parameters[name].default if name in parameters else None)
+        if isinstance(value, int):
+            return name, value
+    return None, None
 
 
 def refuse_unbuildable(key, section, arch):

@@ -239,3 +239,11 @@ def test_the_scale_is_a_whole_number_that_is_not_left_out(options, scale, told):
     with pytest.raises(InputError, match=told):
         checked(options)
     assert checked({**options, 'scale': 2.})[0]['scale'] == 2
+
+
+@pytest.mark.parametrize('scale, told', [(2, 'network_g.scale: 4 differs from scale: 2'),
+                                         (None, 'network_g.scale is 4, so scale: 4')])
+def test_a_network_of_ours_that_is_left_its_default_scale_has_it(options, scale, told):
+    options.update(model_type='DiffRWKVIRS1Model', network_g={'type': 'DiffRWKVIRS1'}, scale=scale)
+    with pytest.raises(InputError, match=told):
+        checked(options)
