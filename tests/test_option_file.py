@@ -126,6 +126,16 @@ def test_a_value_that_cannot_work_is_refused_with_its_option(options, path, valu
         checked(options)
 
 
+@pytest.mark.parametrize('option, value, least', [
+    ('dim', '128', 1), ('groups', 0, 1), ('head_dim', -16, 1), ('up_dim', 2.5, 1), ('steps', None, 1), ('seed', -1, 0),
+    ('encoder_levels', True, 1)])
+def test_sizes_of_our_networks_are_whole_numbers(options, option, value, least):
+    options.update(model_type='RestorationModel', network_g={'type': 'DiffRWKVIRS2', 'scale': 2, option: value})
+    told = f'network_g.{option} must be a whole number of at least {least}, got {value!r}'
+    with pytest.raises(InputError, match=told):
+        checked(options)
+
+
 @pytest.mark.parametrize('path', [
     'datasets.train.use_hflip', 'datasets.train.use_rot', 'datasets.train.use_shuffle', 'datasets.train.pin_memory',
     'datasets.val.persistent_workers', 'val.save_img', 'val.pbar', 'val.metrics.psnr.test_y_channel',
