@@ -175,14 +175,14 @@ def scale_argument(section, arch):
     return None, None
 
 
-def refuse_unbuildable(key, section, arch):
-    """Raises InputError where a network's constructor refuses its options; it is built without memory."""
+def refuse_unbuildable(path, section, cls):
+    """Raises InputError where the constructor of a network or loss refuses its options; it is built without memory."""
     import torch
     try:
         with torch.device('meta'):
-            arch(**{name: value for name, value in section.items() if name != 'type'})
+            cls(**{name: value for name, value in section.items() if name != 'type'})
     except (ValueError, TypeError, ArithmeticError) as error:
-        raise InputError(f'{key}: {section["type"]}: {first_line(error)}') from None
+        raise InputError(f'{path}: {section["type"]}: {first_line(error)}') from None
     except (RuntimeError, NotImplementedError):
         pass    # It looks at numbers, which tensors without memory do not have.
 

@@ -2,7 +2,8 @@
 import importlib.util
 
 from diffrwkvir_arch.errors import InputError, did_you_mean
-from diffrwkvir_arch.option_sections import as_count, check_arguments, is_own, look_up, registries, require
+from diffrwkvir_arch.option_sections import (PLUGIN, as_count, check_arguments, is_own, look_up, package_of,
+                                             refuse_unbuildable, registries, require)
 from diffrwkvir_arch.values import is_number
 
 
@@ -65,6 +66,9 @@ def check_loss(path, section, own, warn):
     # A loss of each pixel, 'none', cannot be minimised.
     if is_own(loss) and section.get('reduction', 'mean') not in ('mean', 'sum'):
         raise InputError(f"{path}.reduction must be mean or sum, got {section['reduction']!r}")
+    # One that has files to read says by itself what it lacks, see option_file.check_losses.
+    if package_of(loss) == PLUGIN and not hasattr(loss, 'check_options'):
+        refuse_unbuildable(path, section, loss)
 
 
 def check_optimizer(path, section, warn):

@@ -102,6 +102,7 @@ def test_an_unknown_name_is_answered_with_the_nearest_registered_one(options, pa
     ('train.scheduler.gamma', 'half', 'train.scheduler.gamma must be a number'),
     ('train.pixel_opt.loss_weight', 'much', 'train.pixel_opt.loss_weight must be a number'),
     ('train.pixel_opt.reduction', 'none', 'train.pixel_opt.reduction must be mean or sum'),
+    ('train.kd_opt', {'type': 'KDLoss', 'temperature': 0}, 'train.kd_opt: KDLoss: temperature must be above 0, got 0'),
     ('train.optim_g.lr', 'small', 'train.optim_g.lr must be a number'),
     ('train.optim_g.lr', -1, 'train.optim_g: Adam refuses lr: -1'),
     ('datasets.train.gt_size', 0, 'datasets.train.gt_size must be a whole number of at least 1'),
