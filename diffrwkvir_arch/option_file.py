@@ -10,8 +10,8 @@ from pathlib import Path
 
 from diffrwkvir_arch.errors import InputError, did_you_mean
 from diffrwkvir_arch.option_datasets import check_datasets, check_places, has_cuda, missing_place_hint
-from diffrwkvir_arch.option_sections import (SCALE_ARGUMENTS, as_count, check_metric, check_network, declared, is_own,
-                                             look_up, quoted_words, registries, require, resumes, unknown_option)
+from diffrwkvir_arch.option_sections import (as_count, check_metric, check_network, declared, is_own, look_up,
+                                             quoted_words, registries, require, resumes, scale_argument, unknown_option)
 from diffrwkvir_arch.option_training import check_training
 from diffrwkvir_arch.values import check_flag
 
@@ -114,11 +114,11 @@ def check_scale(opt):
     if opt.get('scale') is not None:
         as_count(opt, '', 'scale')
         return
-    for name in SCALE_ARGUMENTS:
-        value = opt['network_g'].get(name)
-        if isinstance(value, int) and value > 1:
-            raise InputError(f'scale is missing, which datasets have to know: network_g.{name} is {value}, so scale: '
-                             f'{value}')
+    require(opt['network_g'], 'network_g', ['type'])
+    name, value = scale_argument(opt['network_g'], look_up('arch', opt['network_g']['type'], 'network_g.type'))
+    if name and value > 1:
+        raise InputError(f'scale is missing, which datasets have to know: network_g.{name} is {value}, so scale: '
+                         f'{value}')
 
 
 def fill_defaults(opt):

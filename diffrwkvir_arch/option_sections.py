@@ -4,7 +4,7 @@ import inspect
 import re
 import sys
 
-from diffrwkvir_arch.errors import InputError, did_you_mean
+from diffrwkvir_arch.errors import InputError, did_you_mean, first_line
 from diffrwkvir_arch.values import check_flag, is_number
 
 PLUGIN = 'diffrwkvir_arch'
@@ -28,9 +28,14 @@ def look_up(kind, name, path):
         raise InputError(f'{path}: {error}; basicsr train --import PACKAGE adds those of your own') from None
 
 
+def package_of(target):
+    """The package that a class or function comes from."""
+    return target.__module__.split('.')[0]
+
+
 def is_own(cls):
     """Whether BasicSR or this plugin wrote the class, so that all its options are known."""
-    return cls.__module__.split('.')[0] in OWN_PACKAGES
+    return package_of(cls) in OWN_PACKAGES
 
 
 @functools.lru_cache(maxsize=None)
@@ -38,7 +43,7 @@ def quoted_words(cls):
     """The words that the modules of a class and its bases mention in quotes, such as option names."""
     words = set()
     for base in inspect.getmro(cls) if inspect.isclass(cls) else [cls]:
-        if base.__module__.split('.')[0] in ('builtins', 'torch', 'abc', 'typing'):
+        if package_of(base) in ('builtins', 'torch', 'abc', 'typing'):
             continue
         try:
             source = inspect.getsource(sys.modules[base.__module__])
@@ -120,6 +125,9 @@ def check_arguments(path, section, target, warn, strict, left_out=()):
                 raise error
         if key in named and wrote_arguments(target):
             check_value(f'{path}.{key}', section[key], named[key].default)
+        # Elsewhere a default of 1 may stand for a number that need not be whole, such as EDSR's res_scale.
+        if key in named and package_of(target) == PLUGIN and type(named[key].default) is int:
+            as_count(section, path, key, minimum=min(named[key].default, 1))
     if strict:
         needed = [name for name, parameter in named.items() if parameter.default is parameter.empty]
         require({}, path, [name for name in needed if name not in section])
@@ -127,7 +135,7 @@ def check_arguments(path, section, target, warn, strict, left_out=()):
 
 def wrote_arguments(target):
     """Whether the arguments of a class or function mean what their defaults look like."""
-    return is_own(target) or target.__module__.split('.')[0] == 'torch'
+    return is_own(target) or package_of(target) == 'torch'
 
 
 def check_value(option, value, default):
@@ -146,22 +154,35 @@ def check_network(opt, key, own_model, warn):
     # A third party's model may change the section before it builds the network.
     swallows = any(p.kind == p.VAR_KEYWORD for p in inspect.signature(arch).parameters.values())
     check_arguments(key, section, arch, warn, strict=own_model and not swallows)
-    for name in SCALE_ARGUMENTS:
-        value, scale = section.get(name), opt.get('scale')
-        if isinstance(value, int) and isinstance(scale, int) and value != scale and own_model and key == 'network_g':
-            raise InputError(f'{key}.{name}: {value} differs from scale: {scale}; dataset and network share one scale')
-    if arch.__module__.split('.')[0] == PLUGIN:
+    name, value = scale_argument(section, arch)
+    scale = opt.get('scale')
+    if name and isinstance(scale, int) and value != scale and own_model and key == 'network_g':
+        raise InputError(f'{key}.{name}: {value} differs from scale: {scale}; dataset and network share one scale')
+    if package_of(arch) == PLUGIN:
         refuse_unbuildable(key, section, arch)
 
 
-def refuse_unbuildable(key, section, arch):
-    """Raises InputError where a network's constructor refuses its options; it is built without memory."""
+def scale_argument(section, arch):
+    """What a network calls GT side over LQ side, and its value; None and None where it does not say.
+
+    Of our own networks the default counts. BasicSR's SwinIR has one that it ignores unless it enlarges.
+    """
+    parameters = inspect.signature(arch).parameters if package_of(arch) == PLUGIN else {}
+    for name in SCALE_ARGUMENTS:
+        value = section.get(name, parameters[name].default if name in parameters else None)
+        if isinstance(value, int):
+            return name, value
+    return None, None
+
+
+def refuse_unbuildable(path, section, cls):
+    """Raises InputError where the constructor of a network or loss refuses its options; it is built without memory."""
     import torch
     try:
         with torch.device('meta'):
-            arch(**{name: value for name, value in section.items() if name != 'type'})
+            cls(**{name: value for name, value in section.items() if name != 'type'})
     except (ValueError, TypeError, ArithmeticError) as error:
-        raise InputError(f'{key}: {section["type"]}: {error}') from None
+        raise InputError(f'{path}: {section["type"]}: {first_line(error)}') from None
     except (RuntimeError, NotImplementedError):
         pass    # It looks at numbers, which tensors without memory do not have.
 

@@ -2,7 +2,8 @@
 import importlib.util
 
 from diffrwkvir_arch.errors import InputError, did_you_mean
-from diffrwkvir_arch.option_sections import as_count, check_arguments, is_own, look_up, registries, require
+from diffrwkvir_arch.option_sections import (PLUGIN, as_count, check_arguments, is_own, look_up, package_of,
+                                             refuse_unbuildable, registries, require)
 from diffrwkvir_arch.values import is_number
 
 
@@ -65,6 +66,9 @@ def check_loss(path, section, own, warn):
     # A loss of each pixel, 'none', cannot be minimised.
     if is_own(loss) and section.get('reduction', 'mean') not in ('mean', 'sum'):
         raise InputError(f"{path}.reduction must be mean or sum, got {section['reduction']!r}")
+    # One that has files to read says by itself what it lacks, see option_file.check_losses.
+    if package_of(loss) == PLUGIN and not hasattr(loss, 'check_options'):
+        refuse_unbuildable(path, section, loss)
 
 
 def check_optimizer(path, section, warn):
@@ -101,11 +105,11 @@ def check_scheduler(train, warn):
     for key in ('gamma', 'eta_min'):
         if not is_number(scheduler.get(key, 0)):
             raise InputError(f'train.scheduler.{key} must be a number, got {scheduler[key]!r}')
-    if scheduler['type'] == 'CosineAnnealingRestartLR':
-        # Past the last period BasicSR's scheduler ends in a TypeError.
-        if sum(scheduler['periods']) < train['total_iter']:
-            raise InputError(f"train.scheduler.periods: {scheduler['periods']} add up to {sum(scheduler['periods'])}, "
-                             f"less than train.total_iter {train['total_iter']}")
-        if len(scheduler.get('restart_weights', (1, ))) != len(scheduler['periods']):
-            raise InputError(f"train.scheduler.restart_weights: one weight for each of the {len(scheduler['periods'])} "
-                             'periods is needed')
+    name = 'periods' if scheduler['type'] == 'CosineAnnealingRestartLR' else 'restarts'
+    parts = scheduler.get(name, [0])
+    # Past the last period BasicSR's scheduler ends in a TypeError.
+    if name == 'periods' and sum(parts) < train['total_iter']:
+        raise InputError(f"train.scheduler.periods: {parts} add up to {sum(parts)}, less than train.total_iter "
+                         f"{train['total_iter']}")
+    if len(scheduler.get('restart_weights', [1])) != len(parts):
+        raise InputError(f'train.scheduler.restart_weights: one weight for each of the {len(parts)} {name} is needed')

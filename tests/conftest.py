@@ -12,6 +12,7 @@ import yaml  # noqa: E402
 from drawing import draw  # noqa: E402
 
 import diffrwkvir_arch  # noqa: E402, F401
+from basicsr.models import build_model  # noqa: E402
 from diffrwkvir_arch.toolbox.logs import close_logs  # noqa: E402
 
 torch.set_num_threads(1)
@@ -67,6 +68,24 @@ def options(image_folders):
         },
         'logger': {'print_freq': 1, 'save_checkpoint_freq': 3, 'use_tb_logger': False}
     }
+
+
+@pytest.fixture
+def opt(options, tmp_path):
+    """The option dict of a run, as train_pipeline has it after parsing."""
+    folder = tmp_path / 'experiments' / 'tiny'
+    for name in ('models', 'training_states', 'visualization'):
+        (folder / name).mkdir(parents=True)
+        options['path'][name] = str(folder / name)
+    options['path'].update(experiments_root=str(folder), log=str(folder))
+    options['datasets']['train'].update(phase='train', scale=2)
+    return dict(options, is_train=True, auto_resume=False, dist=False, rank=0, world_size=1)
+
+
+@pytest.fixture
+def model(opt):
+    """The model of that run."""
+    return build_model(opt)
 
 
 @pytest.fixture

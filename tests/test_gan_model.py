@@ -261,6 +261,12 @@ def test_it_starts_from_the_weights_that_come_with_the_package(root):
     MODEL_REGISTRY.get('DiffRWKVIRGANModel').check_options(opt)
 
 
+def test_a_run_that_goes_on_needs_the_checkpoint_of_stage_two_no_more(root):
+    opt = options(root) | {'is_train': True, 'auto_resume': True}
+    opt['path']['pretrain_network_g'] = 'gone.pth'
+    MODEL_REGISTRY.get('DiffRWKVIRGANModel').check_options(opt)
+
+
 def test_a_trained_discriminator_is_taken_up_as_its_options_say(root):
     trained = ARCH_REGISTRY.get('UNetDiscriminatorSN')(3, 4).state_dict()
     torch.save({'mine': trained}, root / 'net_d.pth')

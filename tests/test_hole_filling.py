@@ -1,6 +1,7 @@
 """Push-pull interpolation, on which inpainting starts: what it keeps, what it does not see, what it comes near to."""
 import pytest
 import torch
+import torch.nn.functional as F
 from diffrwkvir_arch.archs.hole_filling import GREY, fill_holes
 
 
@@ -35,3 +36,12 @@ def test_a_slope_is_continued_through_the_hole():
     image = torch.linspace(0, 1, 32).expand(1, 1, 32, 32)
     error = (fill_holes(image, hole(32, 32, 12, 20, 12, 20)) - image).abs().max()
     assert error < 0.05    # the slope rises by 0.26 across the hole
+
+
+def test_a_block_of_which_one_pixel_is_known_counts_as_known_in_the_half_size_image():
+    half, mask = torch.rand(1, 3, 4, 5), torch.ones(1, 1, 8, 10)
+    mask[..., ::2, ::2] = 0
+    filled = fill_holes(half.repeat_interleave(2, -1).repeat_interleave(2, -2), mask)
+    assert torch.equal(filled[..., ::2, ::2], half)
+    above = F.interpolate(half, scale_factor=2, mode='bilinear')
+    torch.testing.assert_close(torch.where(mask == 1, filled, above), above)

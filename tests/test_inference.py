@@ -110,15 +110,11 @@ def test_an_image_without_a_gt_after_one_with_it():
 
 
 @pytest.mark.parametrize('fill', [lambda: torch.empty(2 ** 46), lambda: bytearray(2 ** 60)], ids=['PyTorch', 'Python'])
-def test_memory_that_does_not_suffice_names_the_tile_to_try(monkeypatch, fill):
-    from diffrwkvir_arch.models.diffrwkvir_s2_model import DiffRWKVIRS2Model
-
-    def full(self, net, composite=True):
-        fill()
-
-    monkeypatch.setattr(DiffRWKVIRS2Model, 'restore', full)
-    with pytest.raises(InputError, match='40x30 pixels is too large.*val.tile: 20'):
-        restored(STAGE2, image(30, 40))
+@pytest.mark.parametrize('val, tile', [({}, 20), ({'tile': 16}, 8)], ids=['whole', 'tiled'])
+def test_memory_that_does_not_suffice_names_the_tile_to_try(monkeypatch, fill, val, tile):
+    monkeypatch.setattr(MODEL_REGISTRY.get('DiffRWKVIRS2Model'), 'infer', lambda self, net: fill())
+    with pytest.raises(InputError, match=f'40x30 pixels is too large.*val.tile: {tile}$'):
+        restored(STAGE2, image(30, 40), **val)
 
 
 @pytest.mark.parametrize('val, told', [
@@ -146,3 +142,9 @@ def test_basicsr_test_restores_in_tiles(options, write_options, workdir):
 def test_windows_that_an_option_file_leaves_out_are_padded_too():
     network_g = {key: value for key, value in SWINIR['network_g'].items() if key != 'window_size'}
     assert restored({**SWINIR, 'network_g': network_g}, image(10, 13))[1].shape == (1, 3, 20, 26)
+
+
+@pytest.mark.parametrize('val', [{}, {'tile': 9, 'tile_overlap': 0}])
+def test_a_scale_that_is_left_open_is_one(val):
+    network_g = {**SWINIR['network_g'], 'upscale': 1, 'upsampler': ''}
+    assert restored({**SWINIR, 'network_g': network_g, 'scale': None}, image(10, 13), **val)[1].shape == (1, 3, 10, 13)

@@ -100,13 +100,17 @@ def test_half_precision_keeps_known_pixels():
 
 @pytest.mark.parametrize('options, masked, message', [
     ({}, False, 'in_channels 4, got LQ with 3 channels without a mask; it inpaints, give it a mask'),
-    ({'in_channels': 3}, True, 'in_channels 3, got LQ with 3 channels and a mask'),
-    ({'scale': 4}, True, 'inpainting needs scale 1, this network was built for 4')])
+    ({'in_channels': 3}, True, 'in_channels 3, got LQ with 3 channels and a mask')])
 def test_masks_and_networks_that_do_not_fit_are_refused(options, masked, message):
     lq, _, mask = batch()
     net = small(DiffRWKVIRS2, **options)
     with pytest.raises(ValueError, match=message):
         net.restore(lq, torch.zeros(2, 16), mask if masked else None)
+
+
+def test_a_network_that_inpaints_and_enlarges_is_refused_when_it_is_built():
+    with pytest.raises(ValueError, match='in_channels: 4 beside out_channels: 3 inpaints, .* scale 1, got 4'):
+        small(DiffRWKVIRS2, scale=4)
 
 
 def test_a_mask_of_another_shape_is_refused():
@@ -213,14 +217,15 @@ def test_own_images_are_restored_with_own_masks_and_without_ground_truth(root):
     assert changed.any() and not changed[hole(32, 40) == 0].any()
 
 
-def test_the_pixel_loss_is_each_images_weighted_mean_over_hole_and_known_pixels(root):
+@pytest.mark.parametrize('train, known_weight', [({'known_weight': 0.2}, 0.2), ({}, 1.0)])
+def test_the_pixel_loss_is_each_images_weighted_mean_over_hole_and_known_pixels(root, train, known_weight):
     lq, gt, mask = batch(height=8, width=8)
     mask[1, :, 2:] = 0
-    model = run_model(options(1, root, known_weight=0.2))
+    model = run_model(options(1, root, **train))
     model.feed_data({'lq': lq, 'gt': gt, 'mask': mask})
     losses = model.compute_losses()
     error = (model.output - gt).abs().mean(1, keepdim=True)
-    weight = torch.where(mask == 1, 1.0, 0.2)
+    weight = torch.where(mask == 1, 1.0, known_weight)
     torch.testing.assert_close(losses['l_pix'], ((weight * error).sum((1, 2, 3)) / weight.sum((1, 2, 3))).mean())
     assert (model.output != lq)[(mask == 0).expand_as(lq)].all()
 

@@ -60,6 +60,14 @@ def test_every_option_file_passes_the_check_and_builds(path, tmp_path, monkeypat
         getattr(torch.optim, optimizer.pop('type'))(network.parameters(), **optimizer)
 
 
+@pytest.mark.parametrize('path', FILES, ids=lambda path: path.stem)
+def test_the_commands_at_its_head_can_be_pasted(path):
+    commands = re.findall(r'^#.* (train|test) +-opt (\S+)', path.read_text(encoding='utf-8'), re.MULTILINE)
+    own = path.stem.split('_')[0]
+    assert all(file == f'options/{path.name}' for verb, file in commands if verb == own)
+    assert all((OPTIONS.parent / file).is_file() for _, file in commands)
+
+
 @pytest.mark.parametrize('kind, first, second', [
     (kind, *pair) for kind in ('train_DiffRWKVIR_S1', 'train_DiffRWKVIR_S2', 'train_SwinIR', 'test_DiffRWKVIR_S2',
                                'test_DiffRWKVIR-tiny_S2', 'test_SwinIR')

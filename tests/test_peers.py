@@ -167,6 +167,14 @@ def test_srcnn_starts_from_a_gaussian_of_a_thousandth():
         assert 0.9e-3 < convolution.weight.std() < 1.1e-3 and not convolution.bias.any()
 
 
+def test_srcnn_repeats_the_borders_of_an_image():
+    net = SRCNN(upscale=1)
+    for convolution in net.children():
+        torch.nn.init.constant_(convolution.weight, 0.01)
+    output = net(torch.full((1, 3, 6, 7), 0.5))
+    torch.testing.assert_close(output, output[..., 3:4, 3:4].expand_as(output))
+
+
 def test_vdsr_starts_as_he_et_al_and_sees_41_pixels():
     torch.manual_seed(0)
     net = VDSR(upscale=1)

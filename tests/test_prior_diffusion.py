@@ -9,10 +9,11 @@ class Oracle(torch.nn.Module):
 
     def __init__(self, clean):
         super().__init__()
-        self.clean, self.times = clean, []
+        self.clean, self.times, self.seen = clean, [], []
 
     def forward(self, noisy, time, condition):
         self.times.append(time)
+        self.seen.append(noisy)
         return self.clean
 
 
@@ -36,6 +37,18 @@ def test_a_denoiser_that_knows_the_prior_leads_the_chain_to_it(steps):
     torch.testing.assert_close(diffusion(torch.zeros(2, 8), steps=steps), clean)
     times = diffusion.denoiser.times
     assert len(times) == (steps or 5) and times[0] == 1 and times == sorted(set(times), reverse=True)
+
+
+@pytest.mark.parametrize('steps', [2, 3, 4])
+def test_fewer_steps_go_along_the_diffusion_of_one_noise(steps):
+    torch.manual_seed(0)
+    diffusion, clean, noise = PriorDiffusion(8), torch.randn(2, 8), torch.randn(2, 8)
+    diffusion.denoiser = Oracle(clean)
+    diffusion(torch.zeros(2, 8), diffusion.diffuse(clean, noise), steps)
+    for time, noisy in zip(diffusion.denoiser.times, diffusion.denoiser.seen, strict=True):
+        # Song et al. 2021, Eq. 12 with sigma = 0: x_t = sqrt(alpha_bar) x_0 + sqrt(1 - alpha_bar) noise.
+        alpha_bar = torch.cumprod(1 - torch.linspace(0.1, 0.99, 5), 0)[round(5 * time) - 1]
+        torch.testing.assert_close(noisy, alpha_bar.sqrt() * clean + (1 - alpha_bar).sqrt() * noise)
 
 
 def test_the_full_chain_takes_the_posterior_mean():

@@ -18,13 +18,9 @@ COSINE = {'type': 'CosineAnnealingRestartLR', 'periods': [8, 8], 'restart_weight
 
 
 @pytest.fixture
-def opt(options, tmp_path):
-    """The option dict of a run, as a model gets it."""
-    for name in ('models', 'training_states', 'visualization'):
-        (tmp_path / name).mkdir()
-        options['path'][name] = str(tmp_path / name)
-    options['train']['total_iter'] = 16
-    return dict(options, is_train=True, dist=False, rank=0, world_size=1)
+def opt(opt):
+    opt['train']['total_iter'] = 16
+    return opt
 
 
 def with_schedule(opt, schedule):

@@ -25,15 +25,6 @@ from diffrwkvir_arch.toolbox import locking, logs, stopping
 from diffrwkvir_arch.toolbox.stopping import StopRequest, TrainingStopped, stop_request
 
 
-@pytest.fixture
-def opt(options, tmp_path):
-    """The option dict of a run, as a model gets it."""
-    for name in ('models', 'training_states', 'visualization'):
-        (tmp_path / name).mkdir()
-        options['path'][name] = str(tmp_path / name)
-    return dict(options, is_train=True, dist=False, rank=0, world_size=1)
-
-
 # ----- optimizers and EMA -----
 
 

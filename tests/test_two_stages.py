@@ -114,11 +114,17 @@ def test_the_teacher_is_not_saved_with_the_network(root):
     assert {key.split('.')[0] for key in keys} == {'condition', 'diffusion', 'restorer'}
 
 
-def test_ema_weights_lag_behind_the_trained_ones(root):
-    for stage in (1, 2):
-        plain, average = weights(root, stage), weights(root, stage, 'params_ema')
-        assert plain.keys() == average.keys()
-        assert any(not torch.equal(plain[key], average[key]) for key in plain)
+def test_the_moving_average_keeps_its_decay_of_what_it_was_and_is_what_is_tested(root):
+    model = run_model(options(1, root, ema_decay=0.75))
+    before = [parameter.clone() for parameter in model.net_g.parameters()]
+    model.feed_data(batch())
+    model.optimize_parameters(1)
+    for average, old, new in zip(model.net_g_ema.parameters(), before, model.net_g.parameters(), strict=True):
+        torch.testing.assert_close(average, 0.75 * old + 0.25 * new)
+    model.test()
+    with torch.no_grad():
+        average, trained = (net(model.lq, model.gt) for net in (model.net_g_ema, model.net_g))
+    assert torch.equal(model.output, average) and not torch.equal(average, trained)
 
 
 def test_stage_two_starts_from_stage_ones_restorer_and_teacher(root):

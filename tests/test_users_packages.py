@@ -1,16 +1,17 @@
 """A user's own package: --import registers what it has, and what is wrong with it is one line."""
 import os
 import sys
+from pathlib import Path
 
 import pytest
-from basicsr.utils.registry import ARCH_REGISTRY, MODEL_REGISTRY
+from basicsr.utils.registry import ARCH_REGISTRY, DATASET_REGISTRY, MODEL_REGISTRY
 
 from diffrwkvir_arch.cli import main
 
 PACKAGE = '''
 import torch
 from basicsr.models.sr_model import SRModel
-from basicsr.utils.registry import ARCH_REGISTRY, MODEL_REGISTRY
+from basicsr.utils.registry import ARCH_REGISTRY, DATASET_REGISTRY, MODEL_REGISTRY
 
 
 @ARCH_REGISTRY.register()
@@ -27,6 +28,19 @@ class OwnNet(torch.nn.Module):
 @MODEL_REGISTRY.register()
 class OwnModel(SRModel):
     pass
+
+
+@DATASET_REGISTRY.register()
+class OwnSet(torch.utils.data.Dataset):
+
+    def __init__(self, opt):
+        self.opt = opt
+
+    def __len__(self):
+        return 2
+
+    def __getitem__(self, index):
+        return {'lq': torch.rand(3, 8, 8), 'gt': torch.rand(3, 16, 16), 'lq_path': f'{index}.png'}
 '''
 
 
@@ -34,7 +48,7 @@ class OwnModel(SRModel):
 def train(options, write_options, workdir, capfd, monkeypatch):
     """Trains OwnNet by an option file; returns the exit code and the last line on stderr."""
     monkeypatch.setattr(sys, 'path', list(sys.path))
-    for registry in (ARCH_REGISTRY, MODEL_REGISTRY):
+    for registry in (ARCH_REGISTRY, DATASET_REGISTRY, MODEL_REGISTRY):
         monkeypatch.setattr(registry, '_obj_map', dict(registry._obj_map))
     for name in ('own_nets', 'broken_nets'):
         monkeypatch.delitem(sys.modules, name, raising=False)
@@ -54,6 +68,14 @@ def train(options, write_options, workdir, capfd, monkeypatch):
 def test_networks_and_models_of_a_users_package_train(train):
     assert train('--import', 'own_nets', feats=2)[0] == 0
     assert os.path.isfile('experiments/tiny/models/net_g_latest.pth')
+
+
+def test_a_users_dataset_that_names_no_gt_folder_is_measured_with_its_gt(train, options):
+    options['datasets']['val'] = {'name': 'own', 'type': 'OwnSet'}
+    options['val']['val_freq'] = 2
+    assert train('--import', 'own_nets', model_type='RestorationModel')[0] == 0
+    log, = Path('experiments/tiny').glob('train_*.log')
+    assert '# psnr: ' in log.read_text()
 
 
 @pytest.mark.parametrize('model_type, told', [

@@ -44,7 +44,7 @@ class DiffRWKVIRS1(nn.Module):
     @property
     def needs_mask(self):
         """Whether the network inpaints."""
-        return self.restorer.in_channels == self.restorer.out_channels + 1
+        return self.restorer.inpaints
 
     def extract_prior(self, lq, gt, mask=None):
         """lq (B, C, h, w), gt (B, out_channels, scale*h, scale*w), both in [0, 1] -> (B, prior_dim).

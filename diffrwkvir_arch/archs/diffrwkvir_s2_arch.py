@@ -31,7 +31,7 @@ class DiffRWKVIRS2(nn.Module):
     @property
     def needs_mask(self):
         """Whether the network inpaints."""
-        return self.restorer.in_channels == self.restorer.out_channels + 1
+        return self.restorer.inpaints
 
     def extract_prior(self, lq, noise=None, steps=None, mask=None):
         """lq (B, C, h, w) in [0, 1] -> prior (B, prior_dim); noise and steps as PriorDiffusion takes them.

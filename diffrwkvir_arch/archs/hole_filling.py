@@ -18,20 +18,19 @@ def fill_holes(image, mask):
     Returns:
         Tensor: (B, C, H, W).
     """
-    hole = mask > 0.5
-    known = (~hole).to(image.dtype)
-    return _fill(torch.where(hole, 0, image), known)
+    known = mask <= 0.5
+    return _fill(torch.where(known, image, 0), known)
 
 
 def _fill(image, known):
-    """image is 0 where known is 0; known in [0, 1] is how much of a pixel's area is known."""
+    """image (B, C, H, W) is 0 where known (B, 1, H, W), of booleans, is False."""
     height, width = image.shape[-2:]
     if height == width == 1:
-        return torch.where(known > 0, image, GREY)
-    # Push: the mean of what is known in every 2x2 pixels; a quarter that is known counts for the whole.
-    weights = F.avg_pool2d(known, 2, ceil_mode=True, count_include_pad=False)
-    means = F.avg_pool2d(image * known, 2, ceil_mode=True, count_include_pad=False) / weights.clamp(min=1e-6)
-    coarse = _fill(means, (4 * weights).clamp(max=1))
+        return torch.where(known, image, GREY)
+    # Push: the mean of what is known in every 2x2 pixels, which are known as soon as one of them is.
+    shares = F.avg_pool2d(known.to(image.dtype), 2, ceil_mode=True, count_include_pad=False)
+    means = F.avg_pool2d(image, 2, ceil_mode=True, count_include_pad=False) / shares.clamp(min=0.25)
+    coarse = _fill(means, shares > 0)
     # Pull: what is not known comes from the coarser image.
     above = F.interpolate(coarse, size=(height, width), mode='bilinear', align_corners=False)
-    return image * known + above * (1 - known)
+    return torch.where(known, image, above)

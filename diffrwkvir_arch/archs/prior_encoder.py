@@ -25,9 +25,7 @@ class ResidualBlock(nn.Module):
 
 def build_level(dim, block_options):
     """A residual and a DSE block, which no prior guides."""
-    options = dict(block_options or {})
-    if 'head_dim' in options:
-        options['head_dim'] = math.gcd(options['head_dim'], dim)
+    options = {**block_options, 'head_dim': math.gcd(block_options['head_dim'], dim)}
     return nn.Sequential(ResidualBlock(dim), DSEBlock(dim, **options))
 
 
@@ -51,7 +49,7 @@ class PriorEncoder(nn.Module):
             not divide the channels of a scale, its heads have as many as divide both.
     """
 
-    def __init__(self, scale, in_channels=3, gt_channels=0, dim=48, prior_dim=256, levels=3, block_options=None):
+    def __init__(self, scale, in_channels, gt_channels, dim, prior_dim, levels, block_options):
         super().__init__()
         if levels < 1:
             raise ValueError(f'encoder_levels must be at least 1, got {levels}')

@@ -95,6 +95,10 @@ class Restorer(nn.Module):
         super().__init__()
         if scale not in SCALES:
             raise ValueError(f'scale must be one of {SCALES}, got {scale}')
+        self.inpaints = in_channels == out_channels + 1
+        if self.inpaints and scale != 1:
+            raise ValueError(f'in_channels: {in_channels} beside out_channels: {out_channels} inpaints, which needs '
+                             f'scale 1, got {scale}')
         self.scale, self.in_channels, self.out_channels = scale, in_channels, out_channels
         self.unshuffle = 4 if scale == 1 else 1
         self.stem = nn.Conv2d(in_channels * self.unshuffle**2, dim, 3, padding=1)
@@ -109,16 +113,14 @@ class Restorer(nn.Module):
         Args:
             lq (Tensor): (B, in_channels, h, w) in [0, 1], one channel less with a mask.
             prior (Tensor): (B, prior_dim).
-            mask (Tensor | None): (B, 1, h, w), 1 in the hole, 0 elsewhere; at scale 1 only.
+            mask (Tensor | None): (B, 1, h, w), 1 in the hole, 0 elsewhere.
             composite (bool): Whether known pixels are those of the LQ; False returns the network's own everywhere,
                 which a loss on known pixels needs.
 
         Returns:
             Tensor: (B, out_channels, scale*h, scale*w).
         """
-        if mask is not None and self.scale != 1:
-            raise ValueError(f'inpainting needs scale 1, this network was built for {self.scale}')
-        if mask is None and lq.shape[1] == self.in_channels == self.out_channels + 1:
+        if mask is None and self.inpaints and lq.shape[1] == self.in_channels:
             raise ValueError(f'this network inpaints: give it the image, {self.out_channels} channels, and the mask '
                              'apart, not joined')
         height, width = lq.shape[-2:]

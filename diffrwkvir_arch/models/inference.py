@@ -91,7 +91,7 @@ class Inference:
                 return bare.restore(lq, prior, **self.mask_arguments(composite=True))
 
         joined = self.lq if self.mask is None else torch.cat([self.lq, self.mask], dim=1)
-        return restore_tiled(restore, joined, self.opt.get('scale', 1), tile,
+        return restore_tiled(restore, joined, self.opt.get('scale') or 1, tile,
                              checked_overlap(tile, self.val_option('tile_overlap')))
 
     def extract_prior(self, net):
@@ -106,5 +106,5 @@ class Inference:
         height, width = self.lq.shape[-2:]
         with self.holding(pad_to_multiple(self.lq, window), getattr(self, 'gt', None), self.mask):
             output = self.restore(net)
-        scale = self.opt.get('scale', 1)
+        scale = self.opt.get('scale') or 1
         return output[..., :height * scale, :width * scale]

@@ -7,6 +7,7 @@ from basicsr.utils import get_root_logger, tensor2img
 from diffrwkvir_arch.errors import InputError
 from diffrwkvir_arch.metrics.hole_metric import takes_mask
 from diffrwkvir_arch.metrics.inception_metric import SetScores, is_of_set
+from diffrwkvir_arch.option_sections import is_own
 from diffrwkvir_arch.toolbox.checkpoints import content_of, read_checkpoint, write_whole
 from diffrwkvir_arch.toolbox.images import needs_gt
 from diffrwkvir_arch.toolbox.resuming import measured_metrics
@@ -47,11 +48,13 @@ class Validation:
         return visuals
 
     def nondist_validation(self, dataloader, current_iter, tb_logger, save_img):
+        dataset = dataloader.dataset
         if save_img:
-            refuse_equal_stems(dataloader.dataset)
+            refuse_equal_stems(dataset)
         val_opt = self.opt['val']
         metrics = val_opt.get('metrics')
-        has_gt = dataloader.dataset.opt.get('dataroot_gt') is not None
+        # A third party's dataset may name the folder of its GT as it likes.
+        has_gt = dataset.opt.get('dataroot_gt') is not None or not is_own(type(dataset))
         measured = {name: opt for name, opt in (metrics or {}).items() if has_gt or not needs_gt(opt['type'])}
         of_set = {name: opt for name, opt in measured.items() if is_of_set(opt['type'])}
         # BasicSR hands a metric the two images and its options: the mask travels as one of these.
@@ -66,7 +69,7 @@ class Validation:
         finally:
             val_opt['metrics'], self.set_scores = metrics, None
         best = val_opt.get('save_best') if self.opt['is_train'] else None
-        name = dataloader.dataset.opt['name']
+        name = dataset.opt['name']
         if best and name == first_validation_set(self.opt)['name']:
             self.save_if_best(name, best, current_iter)
 

@@ -69,7 +69,8 @@ def main():
             for slow, fast in PAIRS:
                 low, ratio, high = quartiles([a / b for a, b in zip(times[slow], times[fast])])
                 rows.append([f'{case.batch}x{case.size ** 2}x{case.heads}x{case.dim}', pass_name,
-                             slow, f'{statistics.median(times[slow]):.1f}', fast, f'{statistics.median(times[fast]):.2f}',
+                             slow, f'{statistics.median(times[slow]):.1f}',
+                             fast, f'{statistics.median(times[fast]):.2f}',
                              f'{ratio:.1f}', f'{low:.1f} .. {high:.1f}', f'{min(times[slow]) / min(times[fast]):.1f}'])
     heading = ['B x L x H x D', 'pass', 'slow', 'ms', 'fast', 'ms', 'ratio', 'quartiles', 'of the fastest']
     print(*table(heading, rows), sep='\n')
