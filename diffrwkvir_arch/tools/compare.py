@@ -7,7 +7,9 @@ from tqdm import tqdm
 
 from diffrwkvir_arch.device import choose_device
 from diffrwkvir_arch.errors import InputError
+from diffrwkvir_arch.registration import import_users
 from diffrwkvir_arch.tiling import checked_overlap
+from diffrwkvir_arch.toolbox.arguments import add_imports
 from diffrwkvir_arch.toolbox.options import load_option_file
 
 from .comparison.contest import Settings, contest
@@ -41,6 +43,7 @@ examples:
       --sets options/test_SwinIR_x4.yml
   basicsr compare --methods telea navier-stokes options/test_DiffRWKVIR_S2_inpaint_places256.yml \\
       --sets options/test_DiffRWKVIR_S2_inpaint_places256.yml
+  basicsr compare --import mypkg --methods mine=options/mine.yml options/test_SwinIR_x4.yml --sets datasets/my_photos
   basicsr compare --masks --methods telea big-lama.pth --sets photos:photos_centre/masks
 
 Writes results.md, results.csv (every image), results.json, scatter.png, bars_SET.png and SET.png, the crops on which
@@ -72,6 +75,7 @@ def argument_parser():
     parser.add_argument('--crops', type=int, default=5, help='rows of a contact sheet (default: %(default)s)')
     parser.add_argument('--save-images', action='store_true', help='keep all restored images in restored/SET/METHOD; '
                         'otherwise those of the contact sheets; fid and kid need them all and keep them')
+    add_imports(parser)
     parser.add_argument('--fresh', action='store_true', help='forget what earlier runs in this folder found')
     return parser
 
@@ -151,6 +155,7 @@ def main(arguments=None):
     """
     args = argument_parser().parse_args(arguments)
     check(args)
+    import_users(args.imports)
     methods = [parse_method(text) for text in args.methods]
     scale = 1 if args.masks else args.scale or scale_said(methods, args.sets)
     labels = [method.label for method in methods]

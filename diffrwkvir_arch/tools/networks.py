@@ -160,6 +160,19 @@ def required_arguments(function):
             and parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)]
 
 
+def taken_by(net):
+    """-> whether the forward of a network takes the GT and whether it takes a mask, beside the LQ.
+
+    Raises:
+        InputError: It needs something else.
+    """
+    needed = required_arguments(net.forward)
+    if not {*needed[1:]} <= {'gt', 'mask'}:
+        raise InputError(f'its forward needs ({", ".join(needed)}); only an LQ, gt and mask can be given')
+    # Ours say so; those of other projects that inpaint cannot do without one.
+    return 'gt' in needed, getattr(net, 'needs_mask', 'mask' in needed)
+
+
 def setting(arch, options, names):
     """The whole number that the first of these arguments is set to, or has by default; 1 where there is none."""
     parameters = inspect.signature(arch).parameters
@@ -180,14 +193,12 @@ def images_for(net, recipe, shape, device, dtype):
     Raises:
         InputError: forward needs something else.
     """
-    needed = required_arguments(net.forward)
-    if needed[1:] not in ([], ['gt']):
-        raise InputError(f'its forward needs ({", ".join(needed)}); only (LQ) and (LQ, gt) can be made up')
+    reads_gt, needs_mask = taken_by(net)
     sides = [-(-side // recipe.window) * recipe.window for side in shape[2:]]
-    sizes = [(*shape[:2], *sides), (*shape[:2], *(recipe.scale * side for side in sides))][:max(len(needed), 1)]
+    sizes = [(*shape[:2], *sides), (*shape[:2], *(recipe.scale * side for side in sides))][:1 + reads_gt]
     generator = torch.Generator().manual_seed(0)
     images = tuple(torch.rand(size, generator=generator).to(device, dtype) for size in sizes)
-    if not getattr(net, 'needs_mask', False):
+    if not needs_mask:
         return images, {}
     mask = torch.zeros(shape[0], 1, *sides, device=device, dtype=dtype)
     mask[..., sides[1] // 2:] = 1

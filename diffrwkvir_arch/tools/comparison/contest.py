@@ -18,7 +18,7 @@ from diffrwkvir_arch.self_ensemble import self_ensemble
 from ..call_cost import device_name, milliseconds
 from .image_sets import digest
 from .journal import key_of
-from .methods import finished
+from .network import finished
 from .scoring import score
 from .set_scoring import score_set
 
