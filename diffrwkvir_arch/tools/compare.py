@@ -186,11 +186,13 @@ def main(arguments=None):
             raise KeyboardInterrupt(f'{bar.n} of {bar.total} results are done and kept in {out}; the same command goes '
                                     'on') from None
     print(write_tables(results, labels, sets, settings, remarks))
-    written, drawn = ['results.md', 'results.csv', 'results.json'], {}
+    written, drawn = ['results.md', *['results.csv'] * bool(results.rows), 'results.json'], {}
     for image_set in sets:
         drawn[image_set.name] = write_sheet(results, labels, image_set, settings, args.crops)
+        finished = any(results.of(label, image_set.name) for label in labels)
+        reason = 'restored images are missing, --save-images keeps them' if finished else 'no method finished it'
         written.append(f'{image_set.name}.png' if drawn[image_set.name] else
-                       f'no contact sheet of {image_set.name}: restored images are missing, --save-images keeps them')
+                       f'no contact sheet of {image_set.name}: {reason}')
     if not settings.save_images:
         remove_undrawn(results, drawn, settings)
     written += write_plots(results, labels, sets, settings)

@@ -24,6 +24,8 @@ def write_plots(results, methods, sets, settings):
     Returns:
         list of str: The files written, or one line that says why there are none.
     """
+    for picture in pictures_beside([image_set.name for image_set in sets]):
+        (settings.out / f'{picture}.png').unlink(missing_ok=True)    # of an earlier comparison
     try:
         from matplotlib.figure import Figure
     except ImportError:

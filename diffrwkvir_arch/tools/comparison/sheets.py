@@ -27,6 +27,8 @@ def write_sheet(results, methods, image_set, settings, rows_wanted):
     Returns:
         list of str: The names of the images drawn; none where no image is there of all methods.
     """
+    sheet = settings.out / f'{image_set.name}.png'
+    sheet.unlink(missing_ok=True)    # of an earlier comparison
     found = {method: {row['image']: row for row in results.of(method, image_set.name)} for method in methods}
     found = {method: rows for method, rows in found.items() if rows}
     contested = []
@@ -46,8 +48,7 @@ def write_sheet(results, methods, image_set, settings, rows_wanted):
         drawn.append(sheet_row(sample, images, scores, quality, (top, left, size)))
     if drawn:
         gap = ((0, MARGIN), (0, 0), (0, 0))
-        write_image(settings.out / f'{image_set.name}.png',
-                    np.vstack([np.pad(row, gap, constant_values=255) for row in padded(drawn)]))
+        write_image(sheet, np.vstack([np.pad(row, gap, constant_values=255) for row in padded(drawn)]))
     return [image_set.names[index] for _, index, *_ in chosen]
 
 
