@@ -60,6 +60,42 @@ class OwnModel(SRModel):
 @DATASET_REGISTRY.register()
 class OwnPairs(PairedImageDataset):
     pass
+
+
+class Items:
+    paths = ['a.png']
+
+    def __init__(self, opt):
+        pass
+
+    def __len__(self):
+        return 1
+
+
+@DATASET_REGISTRY.register()
+class RaisingItems(Items):
+
+    def __getitem__(self, index):
+        return [][index]
+
+
+@DATASET_REGISTRY.register()
+class GreyItems(Items):
+
+    def __getitem__(self, index):
+        return {'lq': torch.rand(1, 8, 8)}
+
+
+@DATASET_REGISTRY.register()
+class NumberedItems(Items):
+    paths = [1]
+
+
+@DATASET_REGISTRY.register()
+class NeedyItems(Items):
+
+    def __init__(self, opt):
+        opt['folder']
 '''
 
 
@@ -194,6 +230,18 @@ def test_a_users_network_that_does_not_fit_the_command_is_one_line(method, pictu
     assert main(['restore', '--import', 'own_nets', 'photos', '-m', bad, '-o', 'restored']) in (1, 2)
     told_of_restoring = capfd.readouterr()
     assert told in told_of_restoring.out + told_of_restoring.err and 'Traceback' not in told_of_restoring.err
+
+
+@pytest.mark.parametrize('kind, told', [
+    ('RaisingItems', '--sets: a of mine: IndexError: list index out of range'),
+    ('GreyItems', '--sets: a of mine: the dataset must give an lq of (3, h, w), RGB in [0, 1]'),
+    ('NumberedItems', '--sets own.yml: datasets.val.type: NumberedItems does not list its images, as `paths`'),
+    ('NeedyItems', "--sets own.yml: datasets.val: KeyError: 'folder'")])
+def test_a_users_dataset_that_methods_cannot_be_compared_on_is_one_line(packages, capfd, kind, told):
+    options = {'scale': 2, 'datasets': {'val': {'type': kind, 'name': 'mine'}}}
+    (packages / 'own.yml').write_text(yaml.safe_dump(options))
+    assert main(['compare', '--import', 'own_nets', '--methods', 'bicubic', '--sets', 'own.yml']) == 2
+    assert capfd.readouterr().err.splitlines()[-1] == f'basicsr: error: {told}'
 
 
 def test_a_users_network_is_profiled_by_name_and_by_option_file(method):
