@@ -39,6 +39,17 @@ class Twofold(OwnNet):
 
 
 @ARCH_REGISTRY.register()
+class Doubling(torch.nn.Module):
+
+    def __init__(self):
+        super().__init__()
+        self.body = torch.nn.Sequential(torch.nn.Conv2d(3, 12, 3, 1, 1), torch.nn.PixelShuffle(2))
+
+    def forward(self, x):
+        return self.body(x)
+
+
+@ARCH_REGISTRY.register()
 class Needy(OwnNet):
 
     def forward(self, x, text):
@@ -193,6 +204,17 @@ def test_a_users_network_is_compared_beside_ours(method, picture):
     costs = json.load(open('out/results.json'))['methods']
     # One 3x3 convolution from 3 to 3 * 2^2 channels on the LQ of 8x10 pixels.
     assert [costs[0][key] for key in ('name', 'parameters', 'flops')] == ['mine', 12 * (27 + 1), 2 * 80 * 27 * 12]
+
+
+def test_a_network_whose_scale_nothing_says_is_compared_at_the_one_that_the_command_says(method, picture, capfd):
+    method('own')
+    with open('doubling.yml', 'w') as file:
+        yaml.safe_dump({'network_g': {'type': 'Doubling'}, 'path': {'pretrain_network_g': 'own.pth'}}, file)
+    assert compare('doubling.yml', 'own.yml', '--scale', '2') == 0
+    one, other = json.load(open('out/results.json'))['images']
+    assert one['psnr_rgb'] == other['psnr_rgb']
+    assert compare('doubling.yml', '--scale', '4') == 1
+    assert 'failed: doubling on photos: a: it gives (1, 3, 8, 10) for' in capfd.readouterr().out
 
 
 def test_without_its_package_a_users_network_fails_alone_and_the_line_says_what_to_add(method, picture, capfd):

@@ -1,7 +1,7 @@
 """Networks by the name they are registered under or by an option file, and images that their forward takes."""
 import inspect
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Optional
 
 import torch
 
@@ -19,13 +19,17 @@ WINDOW_ARGUMENTS = ('window_size', )
 class Recipe(NamedTuple):
     """How to build a network: arch(**options).
 
-    scale: GT side over LQ side; window: the sides of its LQ are multiples of this.
+    said_scale: GT side over LQ side, None where nothing says it; window: the sides of its LQ are multiples of this.
     """
     label: str
     arch: Any
     options: dict
-    scale: int
+    said_scale: Optional[int]
     window: int
+
+    @property
+    def scale(self):
+        return self.said_scale or 1
 
     def build(self):
         """The network; InputError where its constructor fails."""
@@ -59,7 +63,7 @@ def by_name(name):
     if needed:
         raise InputError(f'{name} has no default for {", ".join(needed)}; describe it in an option file, '
                          f'basicsr profile -opt FILE{shipped_hint(name)}')
-    return Recipe(name, arch, {}, setting(arch, {}, SCALE_ARGUMENTS), setting(arch, {}, WINDOW_ARGUMENTS))
+    return Recipe(name, arch, {}, setting(arch, {}, SCALE_ARGUMENTS), setting(arch, {}, WINDOW_ARGUMENTS) or 1)
 
 
 def by_option_file(path):
@@ -94,7 +98,7 @@ def recipe_of(opt, path):
     except InputError as error:
         raise InputError(f'{path}: {error}') from None
     scale = opt.get('scale') or setting(arch, options, SCALE_ARGUMENTS)
-    return Recipe(Path(path).stem, arch, options, scale, setting(arch, options, WINDOW_ARGUMENTS))
+    return Recipe(Path(path).stem, arch, options, scale, setting(arch, options, WINDOW_ARGUMENTS) or 1)
 
 
 def load_weights(recipe, checkpoint, path, param_key):
@@ -174,10 +178,10 @@ def taken_by(net):
 
 
 def setting(arch, options, names):
-    """The whole number that the first of these arguments is set to, or has by default; 1 where there is none."""
+    """The whole number that the first of these arguments is set to, or has by default; None where there is none."""
     parameters = inspect.signature(arch).parameters
     values = [options.get(name, parameters[name].default) for name in names if name in parameters]
-    return next((value for value in values if isinstance(value, int)), 1)
+    return next((value for value in values if isinstance(value, int)), None)
 
 
 def images_for(net, recipe, shape, device, dtype):

@@ -124,7 +124,7 @@ class Method:
         if recipe is None:
             net, call, multiple, own_scale, note = recognise(path, scale)
         else:
-            own_scale = recipe.scale
+            own_scale = recipe.said_scale or scale
             if own_scale == scale:
                 net = call = load_weights(recipe, read_checkpoint(path), path, key)
                 multiple, note = recipe.window, ''
