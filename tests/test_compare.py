@@ -246,6 +246,9 @@ def test_restored_images_are_kept_where_asked_or_drawn(world, calls, monkeypatch
     run(*ALL, '--crops', 1, '--save-images')
     for method in ('bicubic', 'one', 'second'):
         assert {path.name for path in (world / 'out/restored/pairs' / method).iterdir()} == {'cat.png', 'face.png'}
+    # A later run does not throw them away.
+    run(*ALL, '--crops', 1)
+    assert len(os.listdir('out/restored/pairs/one')) == 2
     # What is no longer what was restored is restored again.
     os.replace('out/restored/pairs/one/face.png', 'out/restored/pairs/one/cat.png')
     calls.clear()

@@ -55,9 +55,9 @@ class Settings:
 class Results:
     """What is known so far.
 
-    rows: dicts of method, set, image, scores, ms, peak_mb. costs: method -> what Contestant.cost gives.
-    set_scores: (method, set) -> what score_set gives. failures: (method, set) -> reason; set None where the method
-    could not even start. computed: images restored now.
+    rows: dicts of method, set, image, scores, ms, peak_mb, and keep where a run was to keep the restored image.
+    costs: method -> what Contestant.cost gives. set_scores: (method, set) -> what score_set gives. failures:
+    (method, set) -> reason; set None where the method could not even start. computed: images restored now.
     """
     rows: list = field(default_factory=list)
     costs: dict = field(default_factory=dict)
@@ -112,6 +112,9 @@ class Contestant:
         if self.lacking(found):
             more = score(restored, sample.gt, sample.mask, self.lacking(found))
             found = {**found, 'scores': {**found['scores'], **more}}
+        if self.settings.save_images:
+            found = {**found, 'keep': True}
+        if found != self.journal.get(key):
             self.journal.put(key, found)
         return found, computed
 
