@@ -157,7 +157,7 @@ def test_a_metric_more_is_measured_on_the_images_that_were_kept(world, calls):
         assert [found[name] for name in PSNR[1:]] == [fresh[name] for name in PSNR[1:]]
 
 
-def test_where_no_method_finishes_no_table_or_picture_of_an_earlier_comparison_on_the_set_is_left(world, capsys, monkeypatch):
+def test_where_no_method_finishes_a_set_no_table_or_picture_of_earlier_ones_is_left(world, capsys, monkeypatch):
     monkeypatch.setattr(compare, 'write_plots', plots.write_plots)
     assert run('--methods', 'one.yml', '--sets', 'alone', 'pairs=a set/GT') == 0
     assert run('--methods', 'one.yml:two.pth', '--sets', 'alone') == 1

@@ -140,7 +140,8 @@ def test_plots_of_many_methods_with_long_names_can_be_read(world, monkeypatch):
 def test_without_matplotlib_one_line_says_so(world, monkeypatch):
     settings = Settings(SCALE, torch.device('cpu'), {}, world, (8, 8), None, 0, 1, False)
     monkeypatch.setitem(sys.modules, 'matplotlib.figure', None)
-    assert plots.write_plots(None, [], [], settings) == ['no plots: matplotlib is not installed (pip install matplotlib)']
+    told = 'no plots: matplotlib is not installed (pip install matplotlib)'
+    assert plots.write_plots(None, [], [], settings) == [told]
 
 
 def test_tiles_of_a_pointwise_network_make_its_whole_image_again():

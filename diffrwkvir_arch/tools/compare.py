@@ -73,8 +73,9 @@ def argument_parser():
     parser.add_argument('--repeats', type=int, default=1, help='timed runs of every image (default: %(default)s)')
     parser.add_argument('--device', default='auto', help='auto, cpu, cuda or cuda:N (default: a GPU if there is one)')
     parser.add_argument('--crops', type=int, default=5, help='rows of a contact sheet (default: %(default)s)')
-    parser.add_argument('--save-images', action='store_true', help='keep all restored images in restored/SET/METHOD, in '
-                        'later runs too; otherwise those of the contact sheets; fid and kid need them all and keep them')
+    parser.add_argument('--save-images', action='store_true', help='keep all restored images in restored/SET/METHOD, '
+                        'through later runs too; otherwise those of the contact sheets are kept; fid and kid need them '
+                        'all and keep them')
     add_imports(parser)
     parser.add_argument('--fresh', action='store_true', help='forget what earlier runs in this folder found')
     return parser
