@@ -285,6 +285,17 @@ def test_of_what_a_training_made_the_ema_is_compared_whatever_its_start_was(worl
         assert torch.equal(net.conv_first.weight, ema['conv_first.weight'])
 
 
+def test_an_entry_of_any_name_is_read_where_the_option_file_says_it_and_told_where_not(world):
+    torch.save({'epoch': 7, 'model': torch.load('one.pth')['params']}, 'elsewhere.pth')
+    with pytest.raises(InputError, match=r'elsewhere\.pth holds no state dict \(it holds: epoch, model\); path'):
+        methods.parse_method('one.yml:elsewhere.pth').load(SCALE, torch.device('cpu'))
+    options = yaml.safe_load((world / 'one.yml').read_text())
+    options['path']['param_key_g'] = 'model'
+    (world / 'one.yml').write_text(yaml.safe_dump(options))
+    net = methods.parse_method('one.yml:elsewhere.pth').load(SCALE, torch.device('cpu')).net
+    assert torch.equal(net.conv_first.weight, torch.load('one.pth')['params']['conv_first.weight'])
+
+
 def test_an_unknown_checkpoint_names_the_extra_that_may_know_it(world, monkeypatch):
     monkeypatch.setitem(sys.modules, 'spandrel', None)
     monkeypatch.setattr(recognition, 'SHIPPED_OPTIONS', ())

@@ -8,7 +8,7 @@ import torch
 from diffrwkvir_arch.errors import InputError
 from diffrwkvir_arch.option_file import find_checkpoint
 from diffrwkvir_arch.option_sections import SCALE_ARGUMENTS, as_count, check_network, look_up, require
-from diffrwkvir_arch.toolbox.checkpoints import explain_misfit, find_weights, read_checkpoint
+from diffrwkvir_arch.toolbox.checkpoints import contents, explain_misfit, find_weights, read_checkpoint
 from diffrwkvir_arch.toolbox.logs import warn
 from diffrwkvir_arch.toolbox.network_options import described, differences
 from diffrwkvir_arch.toolbox.options import SHIPPED_OPTIONS, find_option_file, load_option_file
@@ -132,7 +132,8 @@ def weights_of(checkpoint, path, param_key):
     """The state dict in a checkpoint that was read from `path`, without the prefix of a DDP wrapper."""
     weights, _ = find_weights(checkpoint, param_key)
     if weights is None:
-        raise InputError(f'{path} holds no state dict')
+        raise InputError(f'{path} holds no state dict ({contents(checkpoint)}); path.param_key_g of an option file, '
+                         'OPTION_FILE:CHECKPOINT, says in which entry it lies')
     return {name.removeprefix('module.'): tensor for name, tensor in weights.items()}
 
 
