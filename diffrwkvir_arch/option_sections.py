@@ -25,7 +25,7 @@ def look_up(kind, name, path):
     try:
         return registries()[kind].get(name)
     except InputError as error:
-        raise InputError(f'{path}: {error}; basicsr train --import PACKAGE adds those of your own') from None
+        raise InputError(f'{path}: {error}; --import PACKAGE adds those of your own') from None
 
 
 def package_of(target):

@@ -3,6 +3,7 @@ import importlib
 import os
 import pkgutil
 import sys
+from pathlib import Path
 
 from diffrwkvir_arch.errors import InputError, first_line
 
@@ -20,19 +21,28 @@ def import_modules(package, suffix):
             importlib.import_module(f'{package}.{name}')
 
 
-def import_users(name):
-    """Imports a user's own package or module, which may lie in the current directory; its decorators register, too.
+def import_users(names):
+    """Imports a user's own packages or modules, which may lie in the current directory; their decorators register, too.
 
     Args:
-        name (str): As in an import statement.
+        names (list of str): Of --import, each as in an import statement.
     """
-    if os.getcwd() not in sys.path:
+    if names and os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())
-    try:
-        importlib.import_module(name)
-    except Exception as error:
-        raise InputError(f'--import {name}: {type(error).__name__}: {first_line(error)} (looked for in {os.getcwd()} '
-                         "and among Python's packages)") from error
+    for name in names:
+        try:
+            importlib.import_module(name)
+        except Exception as error:
+            raise InputError(f'--import {name}: {type(error).__name__}: {first_line(error)} (looked for in '
+                             f"{os.getcwd()} and among Python's packages)") from error
+
+
+def sources_of(cls):
+    """The Python files of the package that a class or function belongs to; none of what has no files."""
+    package = sys.modules[cls.__module__.partition('.')[0]]
+    if getattr(package, '__path__', None):
+        return sorted(path for folder in package.__path__ for path in Path(folder).rglob('*.py'))
+    return [Path(package.__file__)] if getattr(package, '__file__', None) else []
 
 
 def register_instead(registry):

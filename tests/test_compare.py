@@ -145,6 +145,28 @@ def test_what_was_finished_is_not_computed_again(world, calls):
     assert len(calls) == 18 + 9
 
 
+def test_a_metric_more_is_measured_on_the_images_that_were_kept(world, calls):
+    assert run(*ALL, '--save-images', metrics=PSNR[:2]) == 0
+    first = rows_of('out/results.csv')
+    calls.clear()
+    assert run(*ALL) == 0 and not calls
+    with_more = rows_of('out/results.csv')
+    assert [row['ms'] for row in with_more] == [row['ms'] for row in first]
+    assert run(*ALL, '--fresh') == 0 and len(calls) == 9
+    for found, fresh in zip(with_more, rows_of('out/results.csv')):
+        assert [found[name] for name in PSNR[1:]] == [fresh[name] for name in PSNR[1:]]
+
+
+def test_where_no_method_finishes_a_set_no_table_or_picture_of_earlier_ones_is_left(world, capsys, monkeypatch):
+    monkeypatch.setattr(compare, 'write_plots', plots.write_plots)
+    assert run('--methods', 'one.yml', '--sets', 'alone', 'pairs=a set/GT') == 0
+    assert run('--methods', 'one.yml:two.pth', '--sets', 'alone') == 1
+    assert sorted(os.listdir('out')) == ['bars_pairs.png', 'failures.log', 'pairs.png', 'restored', 'results.json',
+                                         'results.jsonl', 'results.md']
+    line = next(line for line in capsys.readouterr().out.splitlines() if line.startswith('0 results'))
+    assert line.endswith('out: results.md, results.json, no contact sheet of alone: no method finished it')
+
+
 def test_an_interrupt_loses_one_image_at_most(world, calls, monkeypatch):
     write = write_image
 
@@ -224,6 +246,9 @@ def test_restored_images_are_kept_where_asked_or_drawn(world, calls, monkeypatch
     run(*ALL, '--crops', 1, '--save-images')
     for method in ('bicubic', 'one', 'second'):
         assert {path.name for path in (world / 'out/restored/pairs' / method).iterdir()} == {'cat.png', 'face.png'}
+    # A later run does not throw them away.
+    run(*ALL, '--crops', 1)
+    assert len(os.listdir('out/restored/pairs/one')) == 2
     # What is no longer what was restored is restored again.
     os.replace('out/restored/pairs/one/face.png', 'out/restored/pairs/one/cat.png')
     calls.clear()
@@ -310,6 +335,9 @@ def test_names_and_pairs_are_told_from_paths(world):
     for name in ('x=1:2', 'y:z'):
         (world / name).mkdir()
         assert split_label(name, '-') == (None, name) and split_pair(name) == (name, None)
+    assert split_label('x=1:x=2', '-') == ('x', '1:x=2')
+    (world / 'x=1').mkdir()
+    assert split_label('x=1:x=2', '-') == (None, 'x=1:x=2') and split_label('a=x=1:x=2', '-') == ('a', 'x=1:x=2')
 
 
 @pytest.mark.parametrize('arguments, message', [

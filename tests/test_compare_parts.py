@@ -10,7 +10,7 @@ import yaml
 from compare_cases import DIFFUSING, EDSR, SCALE, build, write_method
 from diffrwkvir_arch.errors import InputError
 from diffrwkvir_arch.tiling import restore_tiled
-from diffrwkvir_arch.tools import compare
+from diffrwkvir_arch.tools import compare, pictures
 from diffrwkvir_arch.tools.comparison import methods, plots, recognition, sheets
 from diffrwkvir_arch.tools.comparison.contest import Results, Settings, write_image
 from diffrwkvir_arch.tools.comparison.image_sets import digest, parse_sets
@@ -82,9 +82,66 @@ def test_the_contact_sheet_does_without_images_that_are_gone_or_others_by_now(co
     assert sheets.write_sheet(results, ['a', 'b'], image_set, settings, 5) == ['same']
 
 
+def test_of_many_methods_the_contact_sheet_takes_several_lines(contested_set):
+    image_set, settings, results = contested_set
+    for number in range(9):
+        results.rows += [{**row, 'method': f'c{number}'} for row in results.rows if row['method'] == 'b']
+        for name in image_set.names:
+            write_image(settings.restored_path('set', f'c{number}', name),
+                        cv2.imread(str(settings.restored_path('set', 'b', name))))
+    assert sheets.write_sheet(results, ['a', 'b', *(f'c{i}' for i in range(9))], image_set, settings, 1) == ['very']
+    sheet = cv2.imread('set.png')
+    line = sheets.CROP * sheets.ZOOM + sheets.LABEL
+    assert sheet.shape[1] <= sheets.WIDTH and sheet.shape[0] == sheets.LABEL + 2 * line + sheets.MARGIN
+    # The last pair of crop and map, in the second line, is b's in the first.
+    pairs = 2 * sheets.CROP * sheets.ZOOM + sheets.MARGIN
+    first = sheet[sheets.LABEL:, round(90 * 192 / 80) + 192 + 2 * sheets.MARGIN:]
+    crops = [row[:192, pairs * column:pairs * column + 384]
+             for row in (first, sheet[sheets.LABEL + line:]) for column in range(5)]
+    assert np.array_equal(crops[1], crops[9]) and not np.array_equal(crops[0], crops[9])
+
+
+@pytest.mark.parametrize('name', ['short', 'EDSR_ablation_without_channel_attention_and_with_a_long_name_10'])
+def test_a_name_that_is_too_long_for_its_crop_keeps_both_ends_and_its_score(name):
+    shown = pictures.fitted(name, 200)
+    assert cv2.getTextSize(shown, *pictures.FONT, 1)[0][0] <= 200
+    assert shown == name or shown[:5] == name[:5] and '...' in shown and shown[-5:] == name[-5:] and len(shown) > 15
+
+
+def test_plots_of_many_methods_with_long_names_can_be_read(world, monkeypatch):
+    figures = {}
+    monkeypatch.setattr('matplotlib.figure.Figure.savefig', lambda self, path, **_: figures.update({path.stem: self}))
+    methods = [f'EDSR_ablation_without_channel_attention_{number}' for number in range(12)]
+    results = Results(costs={method: {'parameters': 1000 * number} for number, method in enumerate(methods)})
+    for number, method in enumerate(methods):
+        # One has no PSNR.
+        scores = {'psnr_y': 30 + number / 50 if number else None, 'ssim_y': 0.8 + number / 1e4, 'rmse': 10. * number}
+        results.rows.append({'method': method, 'set': 'set', 'image': '1', 'scores': scores, 'ms': 1 + number})
+    settings = Settings(SCALE, torch.device('cpu'), dict.fromkeys(['psnr_y', 'ssim_y', 'rmse']), world, (8, 8), None, 0,
+                        1, False)
+    (world / 'GT').mkdir()
+    cv2.imwrite('GT/1.png', np.zeros((8, 8, 3), np.uint8))
+    assert plots.write_plots(results, methods, parse_sets('set=GT', SCALE), settings) == ['scatter.png', 'bars_set.png']
+    for figure in figures.values():
+        figure.draw_without_rendering()
+    bars = figures['bars_set']
+    assert [text.get_text() for text in bars.axes[0].get_yticklabels()] == methods
+    for axes, count in zip(bars.axes, (11, 12, 12)):
+        texts = [text for text in axes.texts if text.get_text()]
+        assert len(texts) == count and all(axes.bbox.containsx(text.get_window_extent().x1) for text in texts)
+        assert axes.bbox.width > bars.bbox.width / 5
+    scatter, (legend, ) = figures['scatter'].axes[0], figures['scatter'].legends
+    assert [text.get_text() for text in scatter.texts] == [str(number) for number in range(2, 13)]
+    assert legend.texts[11].get_text() == f'12  {methods[11]} (0.011 M)'
+    box = legend.get_window_extent()
+    assert box.x0 >= scatter.bbox.x1 and box.x1 <= figures['scatter'].bbox.x1 and scatter.bbox.width > 400
+
+
 def test_without_matplotlib_one_line_says_so(world, monkeypatch):
+    settings = Settings(SCALE, torch.device('cpu'), {}, world, (8, 8), None, 0, 1, False)
     monkeypatch.setitem(sys.modules, 'matplotlib.figure', None)
-    assert plots.write_plots(None, [], [], None) == ['no plots: matplotlib is not installed (pip install matplotlib)']
+    told = 'no plots: matplotlib is not installed (pip install matplotlib)'
+    assert plots.write_plots(None, [], [], settings) == [told]
 
 
 def test_tiles_of_a_pointwise_network_make_its_whole_image_again():
@@ -226,6 +283,17 @@ def test_of_what_a_training_made_the_ema_is_compared_whatever_its_start_was(worl
     for text in (weights, f'experiments/mine/mine.yml:{weights}'):
         net = methods.parse_method(text).load(SCALE, torch.device('cpu')).net
         assert torch.equal(net.conv_first.weight, ema['conv_first.weight'])
+
+
+def test_an_entry_of_any_name_is_read_where_the_option_file_says_it_and_told_where_not(world):
+    torch.save({'epoch': 7, 'model': torch.load('one.pth')['params']}, 'elsewhere.pth')
+    with pytest.raises(InputError, match=r'elsewhere\.pth holds no state dict \(it holds: epoch, model\); path'):
+        methods.parse_method('one.yml:elsewhere.pth').load(SCALE, torch.device('cpu'))
+    options = yaml.safe_load((world / 'one.yml').read_text())
+    options['path']['param_key_g'] = 'model'
+    (world / 'one.yml').write_text(yaml.safe_dump(options))
+    net = methods.parse_method('one.yml:elsewhere.pth').load(SCALE, torch.device('cpu')).net
+    assert torch.equal(net.conv_first.weight, torch.load('one.pth')['params']['conv_first.weight'])
 
 
 def test_an_unknown_checkpoint_names_the_extra_that_may_know_it(world, monkeypatch):

@@ -268,23 +268,37 @@ def test_times_are_medians_of_turns_and_ratios_those_within_repetitions(option_f
 
 def test_a_network_that_fails_is_told_in_a_line_and_the_others_go_on(option_file, registered, capsys):
 
-    class NeedsMask(nn.Module):
+    class NeedsText(nn.Module):
 
-        def forward(self, lq, mask):
-            return lq * mask
+        def forward(self, lq, text):
+            return lq
 
     class Breaks(nn.Module):
 
         def forward(self, lq):
             raise RuntimeError('first line\nsecond line')
 
-    registered(NeedsMask)
+    registered(NeedsText)
     registered(Breaks)
-    code = profile.main(['NeedsMask', 'Breaks', '-opt', option_file(EDSR), '--input', '3', '8', '8', '--repeats', '1'])
+    code = profile.main(['NeedsText', 'Breaks', '-opt', option_file(EDSR), '--input', '3', '8', '8', '--repeats', '1'])
     printed = capsys.readouterr().out
     assert code == 1 and list(table(printed)) == ['tiny'] and table(printed)['tiny']['inference ratio'] == '1.00'
-    assert '- NeedsMask: first call: its forward needs (lq, mask); only (LQ) and (LQ, gt) can be made up\n' in printed
+    assert '- NeedsText: first call: its forward needs (lq, text); only an LQ, gt and mask can be given\n' in printed
     assert printed.endswith('- Breaks: first call: RuntimeError: first line\n')
+
+
+def test_a_network_that_cannot_do_without_a_mask_gets_one(registered, capsys):
+
+    class NeedsMask(nn.Module):
+
+        def forward(self, lq, mask):
+            return F.conv2d(lq * mask, lq.new_ones(3, 3, 1, 1))
+
+    registered(NeedsMask)
+    assert profile.main(['NeedsMask', '--input', '3', '8', '8', '--no-latency']) == 0
+    printed = capsys.readouterr().out
+    assert '- NeedsMask inpaints: its input comes with a mask' in printed
+    assert '- NeedsMask, FLOPs: aten.convolution 1.152 k' in printed    # 2 * 64 * 9
 
 
 def test_a_network_whose_defaults_cannot_be_built_names_the_shipped_option_file(capsys):

@@ -25,6 +25,7 @@ from diffrwkvir_arch.errors import InputError
 from diffrwkvir_arch.tiling import restore_tiled
 from diffrwkvir_arch.tools import restore
 from diffrwkvir_arch.tools.comparison import methods, recognition
+from diffrwkvir_arch.tools.comparison.network import finished
 from diffrwkvir_arch.tools.restoration.progress import Progress
 
 
@@ -382,7 +383,7 @@ def test_of_a_tiled_result_one_copy_in_floats_is_made(workdir, monkeypatch):
     lq = picture.to_batch('cpu')
     with torch.no_grad(), Whole(3 * 256 * 320) as whole:
         result = restore_tiled(lambda piece: piece.repeat_interleave(4, -1).repeat_interleave(4, -2), lq, 4, 16, 4)
-        result = methods.finished(result, lq, None)
+        result = finished(result, lq, None)
         tracemalloc.start()
         image = picture.like_this(result)
         _, peak = tracemalloc.get_traced_memory()
@@ -396,7 +397,7 @@ def test_what_is_not_finite_is_refused():
         image = torch.zeros(1, 3, 4, 4)
         image[0, 1, 2, 3] = value
         with pytest.raises(InputError, match='nan or infinity'):
-            methods.finished(image, image, None)
+            finished(image, image, None)
 
 
 def test_self_ensemble_does_not_depend_on_how_the_camera_was_held(photos):

@@ -1,15 +1,22 @@
 """A user's own package: --import registers what it has, and what is wrong with it is one line."""
+import csv
+import json
 import os
 import sys
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
+import torch
+import yaml
 from basicsr.utils.registry import ARCH_REGISTRY, DATASET_REGISTRY, MODEL_REGISTRY
 
 from diffrwkvir_arch.cli import main
 
 PACKAGE = '''
 import torch
+from basicsr.data.paired_image_dataset import PairedImageDataset
 from basicsr.models.sr_model import SRModel
 from basicsr.utils.registry import ARCH_REGISTRY, DATASET_REGISTRY, MODEL_REGISTRY
 
@@ -17,12 +24,44 @@ from basicsr.utils.registry import ARCH_REGISTRY, DATASET_REGISTRY, MODEL_REGIST
 @ARCH_REGISTRY.register()
 class OwnNet(torch.nn.Module):
 
-    def __init__(self, scale, feats=4):
+    def __init__(self, scale=2, feats=4):
         super().__init__()
         self.body = torch.nn.Sequential(torch.nn.Conv2d(3, 3 * scale**2, 3, 1, 1), torch.nn.PixelShuffle(scale))
 
     def forward(self, x):
         return self.body(x)
+
+
+@ARCH_REGISTRY.register()
+class Twofold(OwnNet):
+
+    def forward(self, x):
+        return self.body(x), x
+
+
+@ARCH_REGISTRY.register()
+class Doubling(torch.nn.Module):
+
+    def __init__(self):
+        super().__init__()
+        self.body = torch.nn.Sequential(torch.nn.Conv2d(3, 12, 3, 1, 1), torch.nn.PixelShuffle(2))
+
+    def forward(self, x):
+        return self.body(x)
+
+
+@ARCH_REGISTRY.register()
+class Needy(OwnNet):
+
+    def forward(self, x, text):
+        return self.body(x)
+
+
+@ARCH_REGISTRY.register()
+class Raising(OwnNet):
+
+    def forward(self, x):
+        return {}['body'](x)
 
 
 @MODEL_REGISTRY.register()
@@ -41,20 +80,67 @@ class OwnSet(torch.utils.data.Dataset):
 
     def __getitem__(self, index):
         return {'lq': torch.rand(3, 8, 8), 'gt': torch.rand(3, 16, 16), 'lq_path': f'{index}.png'}
+
+
+@DATASET_REGISTRY.register()
+class OwnPairs(PairedImageDataset):
+    pass
+
+
+class Items:
+    paths = ['a.png']
+
+    def __init__(self, opt):
+        pass
+
+    def __len__(self):
+        return 1
+
+
+@DATASET_REGISTRY.register()
+class RaisingItems(Items):
+
+    def __getitem__(self, index):
+        return [][index]
+
+
+@DATASET_REGISTRY.register()
+class GreyItems(Items):
+
+    def __getitem__(self, index):
+        return {'lq': torch.rand(1, 8, 8)}
+
+
+@DATASET_REGISTRY.register()
+class NumberedItems(Items):
+    paths = [1]
+
+
+@DATASET_REGISTRY.register()
+class NeedyItems(Items):
+
+    def __init__(self, opt):
+        opt['folder']
 '''
 
 
-@pytest.fixture
-def train(options, write_options, workdir, capfd, monkeypatch):
-    """Trains OwnNet by an option file; returns the exit code and the last line on stderr."""
+@pytest.fixture(autouse=True)
+def packages(workdir, monkeypatch):
+    """own_nets and broken_nets in the current directory, unknown to Python and the registries; returns the folder."""
     monkeypatch.setattr(sys, 'path', list(sys.path))
-    for registry in (ARCH_REGISTRY, DATASET_REGISTRY, MODEL_REGISTRY):
+    for registry in (ARCH_REGISTRY, MODEL_REGISTRY, DATASET_REGISTRY):
         monkeypatch.setattr(registry, '_obj_map', dict(registry._obj_map))
     for name in ('own_nets', 'broken_nets'):
         monkeypatch.delitem(sys.modules, name, raising=False)
     (workdir / 'own_nets').mkdir()
     (workdir / 'own_nets' / '__init__.py').write_text(PACKAGE)
     (workdir / 'broken_nets.py').write_text('import own_nets\n1 / 0\n')
+    return workdir
+
+
+@pytest.fixture
+def train(options, write_options, capfd):
+    """Trains OwnNet by an option file; returns the exit code and the last line on stderr."""
     options['train']['total_iter'] = 2
 
     def run(*flags, verb='train', model_type='OwnModel', **network):
@@ -97,4 +183,143 @@ def test_a_package_that_cannot_be_imported_is_one_line(train, name, told):
 def test_an_unknown_type_is_told_how_packages_come_in(train):
     code, line = train()
     assert code == 2 and line.startswith("basicsr: error: model_type: unknown model 'OwnModel'")
-    assert line.endswith('; basicsr train --import PACKAGE adds those of your own')
+    assert line.endswith('; --import PACKAGE adds those of your own')
+
+
+@pytest.fixture
+def method(packages):
+    """Writes NAME.yml of a network that is a convolution, and its weights NAME.pth; returns NAME.yml."""
+
+    def write(name, network='OwnNet', entry='params'):
+        torch.manual_seed(0)
+        convolution = torch.nn.Conv2d(3, 12, 3, 1, 1)
+        torch.save({entry: {f'body.0.{key}': value for key, value in convolution.state_dict().items()}}, f'{name}.pth')
+        options = {'scale': 2, 'network_g': {'type': network, 'scale': 2},
+                   'path': {'pretrain_network_g': f'{name}.pth'}}
+        (packages / f'{name}.yml').write_text(yaml.safe_dump(options))
+        return f'{name}.yml'
+
+    return write
+
+
+@pytest.fixture
+def picture(packages):
+    """photos/a.png, 16x20; returns it as BGR."""
+    image = np.random.default_rng(0).integers(0, 256, (16, 20, 3), dtype=np.uint8)
+    (packages / 'photos').mkdir()
+    cv2.imwrite('photos/a.png', image)
+    return image
+
+
+def compare(*arguments):
+    return main(['compare', '--import', 'own_nets', '--sets', 'photos', '-o', 'out', '--metrics', 'psnr_rgb',
+                 '--methods', *arguments])
+
+
+def first_result():
+    with open('out/results.json', encoding='utf-8') as file:
+        return json.load(file)['images'][0]
+
+
+def test_a_users_network_is_compared_beside_ours(method, picture):
+    assert compare(f'mine={method("own")}', 'bicubic') == 0
+    costs = json.load(open('out/results.json'))['methods']
+    # One 3x3 convolution from 3 to 3 * 2^2 channels on the LQ of 8x10 pixels.
+    assert [costs[0][key] for key in ('name', 'parameters', 'flops')] == ['mine', 12 * (27 + 1), 2 * 80 * 27 * 12]
+
+
+def test_a_network_whose_scale_nothing_says_is_compared_at_the_one_that_the_command_says(method, picture, capfd):
+    method('own')
+    with open('doubling.yml', 'w') as file:
+        yaml.safe_dump({'network_g': {'type': 'Doubling'}, 'path': {'pretrain_network_g': 'own.pth'}}, file)
+    assert compare('doubling.yml', 'own.yml', '--scale', '2') == 0
+    one, other = json.load(open('out/results.json'))['images']
+    assert one['psnr_rgb'] == other['psnr_rgb']
+    assert compare('doubling.yml', '--scale', '4') == 1
+    assert 'failed: doubling on photos: a: it gives (1, 3, 8, 10) for' in capfd.readouterr().out
+
+
+def test_without_its_package_a_users_network_fails_alone_and_the_line_says_what_to_add(method, picture, capfd):
+    method('own')
+    assert main(['compare', '--methods', 'own.yml', 'bicubic', '--sets', 'photos', '--scale', '2', '-o', 'out']) == 1
+    lines = capfd.readouterr().out.splitlines()
+    assert lines[-1].startswith("failed: own: own.yml: network_g.type: unknown arch 'OwnNet'")
+    assert lines[-1].endswith('; --import PACKAGE adds those of your own') and lines[-2].startswith('1 results, 1 of ')
+
+
+def test_a_users_network_is_measured_anew_when_its_code_has_changed(method, picture, monkeypatch):
+    assert compare(method('own')) == 0
+    first = first_result()
+    assert compare('again=own.yml') == 0 and first_result()['psnr_rgb'] == first['psnr_rgb']
+    source = open('own_nets/__init__.py').read().replace('return self.body(x)\n', 'return 1 - self.body(x)\n', 1)
+    open('own_nets/__init__.py', 'w').write(source)
+    # As a new process would: nothing of the package is there.
+    monkeypatch.delitem(sys.modules, 'own_nets')
+    for registry in (ARCH_REGISTRY, MODEL_REGISTRY, DATASET_REGISTRY):
+        for name in [name for name, cls in registry if cls.__module__ == 'own_nets']:
+            del registry._obj_map[name]
+    assert compare('own.yml') == 0 and first_result()['psnr_rgb'] != first['psnr_rgb']
+
+
+@pytest.mark.parametrize('network, told', [
+    ('Twofold', 'it gives a tuple for an LQ, not an image'),
+    ('Needy', 'its forward needs (x, text); only an LQ, gt and mask can be given'),
+    ('Raising', "Raising fails on an LQ of (1, 3, 8, 10): KeyError: 'body'")])
+def test_a_users_network_that_does_not_fit_the_command_is_one_line(method, picture, capfd, network, told):
+    bad = method('bad', network)
+    assert compare(bad, method('own')) == 1
+    lines = capfd.readouterr().out.splitlines()
+    assert sum(line.startswith('failed: bad') and line.endswith(told) for line in lines) == 1
+    cv2.imwrite('photos/a.png', picture[::2, ::2])
+    assert main(['restore', '--import', 'own_nets', 'photos', '-m', bad, '-o', 'restored']) in (1, 2)
+    told_of_restoring = capfd.readouterr()
+    assert told in told_of_restoring.out + told_of_restoring.err and 'Traceback' not in told_of_restoring.err
+
+
+@pytest.mark.parametrize('kind, told', [
+    ('RaisingItems', '--sets: a of mine: IndexError: list index out of range'),
+    ('GreyItems', '--sets: a of mine: the dataset must give an lq of (3, h, w), RGB in [0, 1]'),
+    ('NumberedItems', '--sets own.yml: datasets.val.type: NumberedItems does not list its images, as `paths`'),
+    ('NeedyItems', "--sets own.yml: datasets.val: KeyError: 'folder'")])
+def test_a_users_dataset_that_methods_cannot_be_compared_on_is_one_line(packages, capfd, kind, told):
+    options = {'scale': 2, 'datasets': {'val': {'type': kind, 'name': 'mine'}}}
+    (packages / 'own.yml').write_text(yaml.safe_dump(options))
+    assert main(['compare', '--import', 'own_nets', '--methods', 'bicubic', '--sets', 'own.yml']) == 2
+    assert capfd.readouterr().err.splitlines()[-1] == f'basicsr: error: {told}'
+
+
+def test_a_users_network_is_profiled_by_name_and_by_option_file(method):
+    assert main(['profile', '--import', 'own_nets', 'OwnNet', '-opt', method('own'), '--input', '3', '8', '8',
+                 '--no-latency', '--csv', 'costs.csv']) == 0
+    with open('costs.csv', encoding='utf-8') as file:
+        rows = list(csv.DictReader(file))
+    assert [row['network'] for row in rows] == ['OwnNet', 'own']
+    assert [int(row['flops']) for row in rows] == 2 * [2 * 64 * 27 * 12]
+
+
+def test_a_users_network_restores_and_is_exported(method, picture):
+    method('own', entry='params_ema')
+    content = torch.load('own.pth') | {'network_options': {'scale': 2, 'network': {'type': 'OwnNet', 'scale': 2}}}
+    torch.save(content, 'net_g_latest.pth')
+    assert main(['restore', '--import', 'own_nets', 'photos', '-m', 'net_g_latest.pth', '-o', 'restored']) == 0
+    restored = cv2.imread('restored/a.png')
+    assert main(['export', '--import', 'own_nets', '-m', 'own.yml:net_g_latest.pth', '-o', 'own.pt2', '--size', '16',
+                 '20']) == 0
+    lq = torch.from_numpy(picture[None, ..., ::-1].copy()).permute(0, 3, 1, 2) / 255
+    expected = torch.export.load('own.pt2').module()(lq)[0].permute(1, 2, 0).flip(-1).detach().numpy()
+    assert np.array_equal(restored, (expected.clip(0, 1) * 255).round())
+
+
+def test_the_datasets_of_a_users_package_are_checked(options, write_options, capfd):
+    del options['datasets']['train']
+    options['datasets']['val']['type'] = 'OwnPairs'
+    assert main(['prepare', '--import', 'own_nets', '--workers', '1', '--check', write_options(options)]) == 0
+    assert 'datasets.val: 6 items, all can be used' in capfd.readouterr().out
+
+
+@pytest.mark.parametrize('command', [
+    ['compare', '--methods', 'bicubic', '--sets', 'photos', '--scale', '2'], ['profile', 'EDSR'],
+    ['restore', 'photos'], ['export', '-o', 'a.pt2', '--size', '8', '8'], ['prepare', '--check', 'any.yml']])
+def test_every_command_that_takes_a_package_names_one_that_is_broken(command, picture, capfd):
+    assert main([*command, '--import', 'broken_nets']) == 2
+    assert capfd.readouterr().err.startswith('basicsr: error: --import broken_nets: ZeroDivisionError: ')

@@ -19,10 +19,7 @@ def option_arguments(prog=None, description=None, epilog=None):
     parser.add_argument(
         '--debug', action='store_true',
         help='trial run as experiment debug_NAME: validates and saves every 8 iterations, shows tracebacks')
-    parser.add_argument(
-        '--import', dest='imports', action='append', default=[], metavar='PACKAGE',
-        help='a package or module of your own, which registers networks, models, losses, datasets or metrics; may be '
-        'given again')
+    add_imports(parser)
     parser.add_argument(
         '--force_yml',
         nargs='+',
@@ -30,6 +27,14 @@ def option_arguments(prog=None, description=None, epilog=None):
         metavar='KEY=VALUE',
         help='options that override the file, such as train:total_iter=1000 network_g:depths=[2,2]')
     return parser
+
+
+def add_imports(parser):
+    """Adds --import, for import_users of registration.py."""
+    parser.add_argument(
+        '--import', dest='imports', action='append', default=[], metavar='PACKAGE',
+        help='a package or module of your own, which registers networks, models, losses, datasets or metrics; may be '
+        'given again')
 
 
 def drop_local_rank(arguments):

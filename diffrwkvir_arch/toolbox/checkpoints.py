@@ -140,6 +140,12 @@ def find_weights(checkpoint, param_key):
     return None, None
 
 
+def contents(checkpoint):
+    """Such as 'it holds: epoch, model', for an error message."""
+    held = list(checkpoint)[:5] if isinstance(checkpoint, dict) else [type(checkpoint).__name__]
+    return f'it holds: {", ".join(map(str, held)) or "nothing"}'
+
+
 def explain_misfit(wanted, found):
     """What differs between a network's state dict and a file's, in a few words; empty where they fit."""
 
@@ -186,9 +192,8 @@ def mend_loading():
         checkpoint = read_checkpoint(load_path, option)
         weights, found_key = find_weights(checkpoint, param_key)
         if weights is None:
-            held = list(checkpoint)[:5] if isinstance(checkpoint, dict) else [type(checkpoint).__name__]
-            raise InputError(f"{option}: {load_path} holds no weights under '{param_key}' (it holds: "
-                             f"{', '.join(map(str, held))}); set path.param_key_g to the entry with the state dict")
+            raise InputError(f"{option}: {load_path} holds no weights under '{param_key}' ({contents(checkpoint)}); "
+                             'set path.param_key_g to the entry with the state dict')
         if found_key != param_key:
             logger.info(f"Loading: {load_path} has no '{param_key}', using '{found_key or 'its root'}'.")
         logger.info(f'Loading {net.__class__.__name__} model from {load_path}, with param key: [{found_key}].')

@@ -177,8 +177,7 @@ def mend_parsing():
     def parse_options(root_path, is_train=True):
         close_logs()
         args = option_arguments().parse_args(drop_local_rank(sys.argv[1:]))
-        for name in args.imports:
-            import_users(name)
+        import_users(args.imports)
         args.opt = find_option_file(args.opt)
         opt = load_option_file(args.opt)
         for entry in args.force_yml or []:

@@ -7,7 +7,9 @@ from tqdm import tqdm
 
 from diffrwkvir_arch.device import choose_device
 from diffrwkvir_arch.errors import InputError
+from diffrwkvir_arch.registration import import_users
 from diffrwkvir_arch.tiling import checked_overlap
+from diffrwkvir_arch.toolbox.arguments import add_imports
 from diffrwkvir_arch.toolbox.options import load_option_file
 
 from .comparison.contest import Settings, contest
@@ -41,6 +43,7 @@ examples:
       --sets options/test_SwinIR_x4.yml
   basicsr compare --methods telea navier-stokes options/test_DiffRWKVIR_S2_inpaint_places256.yml \\
       --sets options/test_DiffRWKVIR_S2_inpaint_places256.yml
+  basicsr compare --import mypkg --methods mine=options/mine.yml options/test_SwinIR_x4.yml --sets datasets/my_photos
   basicsr compare --masks --methods telea big-lama.pth --sets photos:photos_centre/masks
 
 Writes results.md, results.csv (every image), results.json, scatter.png, bars_SET.png and SET.png, the crops on which
@@ -70,8 +73,10 @@ def argument_parser():
     parser.add_argument('--repeats', type=int, default=1, help='timed runs of every image (default: %(default)s)')
     parser.add_argument('--device', default='auto', help='auto, cpu, cuda or cuda:N (default: a GPU if there is one)')
     parser.add_argument('--crops', type=int, default=5, help='rows of a contact sheet (default: %(default)s)')
-    parser.add_argument('--save-images', action='store_true', help='keep all restored images in restored/SET/METHOD; '
-                        'otherwise those of the contact sheets; fid and kid need them all and keep them')
+    parser.add_argument('--save-images', action='store_true', help='keep all restored images in restored/SET/METHOD, '
+                        'through later runs too; otherwise those of the contact sheets are kept; fid and kid need them '
+                        'all and keep them')
+    add_imports(parser)
     parser.add_argument('--fresh', action='store_true', help='forget what earlier runs in this folder found')
     return parser
 
@@ -133,9 +138,9 @@ def first_lq_size(sets, tile):
 
 
 def remove_undrawn(results, drawn, settings):
-    """Deletes restored images that no contact sheet shows; they can be large."""
+    """Deletes restored images that no contact sheet shows and no run was to keep; they can be large."""
     for row in results.rows:
-        if row['image'] not in drawn.get(row['set'], ()):
+        if not row.get('keep') and row['image'] not in drawn.get(row['set'], ()):
             settings.restored_path(row['set'], row['method'], row['image']).unlink(missing_ok=True)
 
 
@@ -151,6 +156,7 @@ def main(arguments=None):
     """
     args = argument_parser().parse_args(arguments)
     check(args)
+    import_users(args.imports)
     methods = [parse_method(text) for text in args.methods]
     scale = 1 if args.masks else args.scale or scale_said(methods, args.sets)
     labels = [method.label for method in methods]
@@ -181,11 +187,13 @@ def main(arguments=None):
             raise KeyboardInterrupt(f'{bar.n} of {bar.total} results are done and kept in {out}; the same command goes '
                                     'on') from None
     print(write_tables(results, labels, sets, settings, remarks))
-    written, drawn = ['results.md', 'results.csv', 'results.json'], {}
+    written, drawn = ['results.md', *['results.csv'] * bool(results.rows), 'results.json'], {}
     for image_set in sets:
         drawn[image_set.name] = write_sheet(results, labels, image_set, settings, args.crops)
+        finished = any(results.of(label, image_set.name) for label in labels)
+        reason = 'restored images are missing, --save-images keeps them' if finished else 'no method finished it'
         written.append(f'{image_set.name}.png' if drawn[image_set.name] else
-                       f'no contact sheet of {image_set.name}: restored images are missing, --save-images keeps them')
+                       f'no contact sheet of {image_set.name}: {reason}')
     if not settings.save_images:
         remove_undrawn(results, drawn, settings)
     written += write_plots(results, labels, sets, settings)

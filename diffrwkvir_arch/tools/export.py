@@ -11,8 +11,11 @@ from torch import nn
 from diffrwkvir_arch.archs.diffir_arch import DiffIRS2
 from diffrwkvir_arch.archs.diffir_restorer import PRIOR_DIM
 from diffrwkvir_arch.errors import InputError, first_line
+from diffrwkvir_arch.registration import import_users
+from diffrwkvir_arch.toolbox.arguments import add_imports
 
-from .comparison.methods import NETWORKS, SHIPPED, method_or_shipped, on_images
+from .comparison.methods import NETWORKS, SHIPPED, method_or_shipped
+from .comparison.network import on_images
 from .comparison.recognition import scale_of
 
 # Of values in [0, 1]; a step of 8 bits is 4e-3.
@@ -45,6 +48,7 @@ def argument_parser():
     parser.add_argument('--size', type=int, nargs=2, required=True, metavar=('H', 'W'), help='of the LQ, in pixels')
     parser.add_argument('--scale', type=int,
                         help='output side over input side (default: that of the network, or 4)')
+    add_imports(parser)
     return parser
 
 
@@ -150,6 +154,7 @@ def main(arguments=None):
     """
     args = argument_parser().parse_args(arguments)
     check(args)
+    import_users(args.imports)
     method = method_or_shipped(args.method, args.scale)
     args.method = args.method or method.option_file    # for messages
     if method.classical:

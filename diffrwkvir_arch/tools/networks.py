@@ -1,14 +1,14 @@
 """Networks by the name they are registered under or by an option file, and images that their forward takes."""
 import inspect
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Optional
 
 import torch
 
 from diffrwkvir_arch.errors import InputError
 from diffrwkvir_arch.option_file import find_checkpoint
 from diffrwkvir_arch.option_sections import SCALE_ARGUMENTS, as_count, check_network, look_up, require
-from diffrwkvir_arch.toolbox.checkpoints import explain_misfit, find_weights, read_checkpoint
+from diffrwkvir_arch.toolbox.checkpoints import contents, explain_misfit, find_weights, read_checkpoint
 from diffrwkvir_arch.toolbox.logs import warn
 from diffrwkvir_arch.toolbox.network_options import described, differences
 from diffrwkvir_arch.toolbox.options import SHIPPED_OPTIONS, find_option_file, load_option_file
@@ -19,13 +19,17 @@ WINDOW_ARGUMENTS = ('window_size', )
 class Recipe(NamedTuple):
     """How to build a network: arch(**options).
 
-    scale: GT side over LQ side; window: the sides of its LQ are multiples of this.
+    said_scale: GT side over LQ side, None where nothing says it; window: the sides of its LQ are multiples of this.
     """
     label: str
     arch: Any
     options: dict
-    scale: int
+    said_scale: Optional[int]
     window: int
+
+    @property
+    def scale(self):
+        return self.said_scale or 1
 
     def build(self):
         """The network; InputError where its constructor fails."""
@@ -59,7 +63,7 @@ def by_name(name):
     if needed:
         raise InputError(f'{name} has no default for {", ".join(needed)}; describe it in an option file, '
                          f'basicsr profile -opt FILE{shipped_hint(name)}')
-    return Recipe(name, arch, {}, setting(arch, {}, SCALE_ARGUMENTS), setting(arch, {}, WINDOW_ARGUMENTS))
+    return Recipe(name, arch, {}, setting(arch, {}, SCALE_ARGUMENTS), setting(arch, {}, WINDOW_ARGUMENTS) or 1)
 
 
 def by_option_file(path):
@@ -94,7 +98,7 @@ def recipe_of(opt, path):
     except InputError as error:
         raise InputError(f'{path}: {error}') from None
     scale = opt.get('scale') or setting(arch, options, SCALE_ARGUMENTS)
-    return Recipe(Path(path).stem, arch, options, scale, setting(arch, options, WINDOW_ARGUMENTS))
+    return Recipe(Path(path).stem, arch, options, scale, setting(arch, options, WINDOW_ARGUMENTS) or 1)
 
 
 def load_weights(recipe, checkpoint, path, param_key):
@@ -128,7 +132,8 @@ def weights_of(checkpoint, path, param_key):
     """The state dict in a checkpoint that was read from `path`, without the prefix of a DDP wrapper."""
     weights, _ = find_weights(checkpoint, param_key)
     if weights is None:
-        raise InputError(f'{path} holds no state dict')
+        raise InputError(f'{path} holds no state dict ({contents(checkpoint)}); path.param_key_g of an option file, '
+                         'OPTION_FILE:CHECKPOINT, says in which entry it lies')
     return {name.removeprefix('module.'): tensor for name, tensor in weights.items()}
 
 
@@ -160,11 +165,24 @@ def required_arguments(function):
             and parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)]
 
 
+def taken_by(net):
+    """-> whether the forward of a network takes the GT and whether it takes a mask, beside the LQ.
+
+    Raises:
+        InputError: It needs something else.
+    """
+    needed = required_arguments(net.forward)
+    if not {*needed[1:]} <= {'gt', 'mask'}:
+        raise InputError(f'its forward needs ({", ".join(needed)}); only an LQ, gt and mask can be given')
+    # Ours say so; those of other projects that inpaint cannot do without one.
+    return 'gt' in needed, getattr(net, 'needs_mask', 'mask' in needed)
+
+
 def setting(arch, options, names):
-    """The whole number that the first of these arguments is set to, or has by default; 1 where there is none."""
+    """The whole number that the first of these arguments is set to, or has by default; None where there is none."""
     parameters = inspect.signature(arch).parameters
     values = [options.get(name, parameters[name].default) for name in names if name in parameters]
-    return next((value for value in values if isinstance(value, int)), 1)
+    return next((value for value in values if isinstance(value, int)), None)
 
 
 def images_for(net, recipe, shape, device, dtype):
@@ -180,14 +198,12 @@ def images_for(net, recipe, shape, device, dtype):
     Raises:
         InputError: forward needs something else.
     """
-    needed = required_arguments(net.forward)
-    if needed[1:] not in ([], ['gt']):
-        raise InputError(f'its forward needs ({", ".join(needed)}); only (LQ) and (LQ, gt) can be made up')
+    reads_gt, needs_mask = taken_by(net)
     sides = [-(-side // recipe.window) * recipe.window for side in shape[2:]]
-    sizes = [(*shape[:2], *sides), (*shape[:2], *(recipe.scale * side for side in sides))][:max(len(needed), 1)]
+    sizes = [(*shape[:2], *sides), (*shape[:2], *(recipe.scale * side for side in sides))][:1 + reads_gt]
     generator = torch.Generator().manual_seed(0)
     images = tuple(torch.rand(size, generator=generator).to(device, dtype) for size in sizes)
-    if not getattr(net, 'needs_mask', False):
+    if not needs_mask:
         return images, {}
     mask = torch.zeros(shape[0], 1, *sides, device=device, dtype=dtype)
     mask[..., sides[1] // 2:] = 1

@@ -3,6 +3,7 @@ import cv2
 import numpy as np
 
 MARGIN, LABEL = 8, 26
+FONT = cv2.FONT_HERSHEY_SIMPLEX, 0.5    # and its scale
 
 
 def hardest_crop(gt, image, size):
@@ -13,13 +14,31 @@ def hardest_crop(gt, image, size):
     return tuple(int(i) for i in np.unravel_index(means.argmax(), means.shape))
 
 
+def fitted(text, width):
+    """The text, its middle left out where it is wider than so many pixels as `write` draws it."""
+    def is_wide(text):
+        return cv2.getTextSize(text, *FONT, 1)[0][0] > width
+
+    kept = len(text)
+    shorter = text
+    while kept and is_wide(shorter):
+        kept -= 1
+        shorter = f'{text[:(kept + 1) // 2]}...{text[len(text) - kept // 2:]}'
+    return shorter
+
+
+def write(text, image):
+    """Writes a line into the lowest LABEL rows of an image, which it changes."""
+    cv2.putText(image, text, (2, len(image) - 8), *FONT, (0, 0, 0), 1, cv2.LINE_AA)
+
+
 def panel(image, text, height):
     """`image` enlarged by nearest neighbour to `height`, with `text` below it."""
     width = round(image.shape[1] * height / image.shape[0])
     mode = cv2.INTER_NEAREST if height > image.shape[0] else cv2.INTER_AREA
     out = np.full((height + LABEL, width, 3), 255, np.uint8)
     out[:height] = cv2.resize(image, (width, height), interpolation=mode)
-    cv2.putText(out, text, (2, height + LABEL - 8), cv2.FONT_HERSHEY_SIMPLEX, 0.5, (0, 0, 0), 1, cv2.LINE_AA)
+    write(text, out)
     return out
 
 

@@ -5,6 +5,8 @@ import os
 from pathlib import Path
 
 from diffrwkvir_arch.errors import InputError
+from diffrwkvir_arch.registration import import_users
+from diffrwkvir_arch.toolbox.arguments import add_imports
 
 from .preparation.check import check_datasets_of
 from .preparation.folders import Target, make_folders, open_workshop, shown
@@ -53,6 +55,7 @@ def argument_parser():
     parser.add_argument('--recursive', action='store_true', help='subfolders too; sub/a.png becomes sub_a.png')
     parser.add_argument('--workers', type=int, default=cores(), metavar='N', help='processes (default: %(default)s)')
     parser.add_argument('--force', action='store_true', help='make everything anew and replace what is there')
+    add_imports(parser)
     parser.add_argument('--check', nargs='+', default=[], metavar='FILE.yml', help='instead: read every image of the '
                         'datasets of option files, and tell what does not pair, fit or open')
     return parser
@@ -154,6 +157,7 @@ def main(arguments=None):
     args = argument_parser().parse_args(arguments)
     if args.workers < 1:
         raise InputError(f'--workers must be at least 1, got {args.workers}')
+    import_users(args.imports)
     if args.check:
         if args.folders or args.output:
             raise InputError('--check takes option files alone; leave folders and -o out')

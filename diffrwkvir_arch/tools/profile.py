@@ -12,6 +12,8 @@ from tqdm import tqdm
 
 from diffrwkvir_arch.device import choose_device
 from diffrwkvir_arch.errors import InputError
+from diffrwkvir_arch.registration import import_users
+from diffrwkvir_arch.toolbox.arguments import add_imports
 
 from .call_cost import milliseconds, peak_extra_bytes
 from .complexity import complexity
@@ -25,6 +27,7 @@ DTYPES = ('float32', 'float64', 'bfloat16', 'float16')
 NOTES = """examples:
   basicsr profile DiffRWKVIRS2 DiffIRS2
   basicsr profile -opt options/test_DiffRWKVIR_S2_x4.yml options/test_SwinIR_x4.yml --input 3 64 64 --train
+  basicsr profile --import mypkg MyNet DiffRWKVIRS2
   basicsr profile DiffRWKVIRS2 --modules 2 --no-latency --markdown profile.md
 
 FLOPs count products, convolutions, attention and operators with a registered formula, two for a multiply-add (MAC);
@@ -50,6 +53,7 @@ def argument_parser():
     parser.add_argument('--no-latency', action='store_true', help='measure no times')
     parser.add_argument('--train', action='store_true', help='memory and time of a training step as well')
     parser.add_argument('--modules', type=int, default=0, metavar='DEPTH', help='a table of modules to this depth')
+    add_imports(parser)
     parser.add_argument('--csv', type=Path, metavar='FILE', help='write all numbers, a line for each network')
     parser.add_argument('--markdown', type=Path, metavar='FILE', help='write what is printed')
     return parser
@@ -149,6 +153,7 @@ def main(arguments=None):
         InputError: An argument, a name or an option file cannot be used.
     """
     args = argument_parser().parse_intermixed_args(arguments)
+    import_users(args.imports)
     recipes = [by_name(name) for name in args.names] + [by_option_file(path) for path in args.opt]
     if not recipes:
         raise InputError('which network? Give registered names or option files: basicsr profile DiffRWKVIRS2 DiffIRS2')

@@ -12,12 +12,15 @@ from diffrwkvir_arch.data.image_file import as_floats, decode_image, turned
 from diffrwkvir_arch.data.inpainting_dataset import FILL
 from diffrwkvir_arch.device import choose_device, out_of_memory
 from diffrwkvir_arch.errors import InputError
+from diffrwkvir_arch.registration import import_users
 from diffrwkvir_arch.self_ensemble import SYMMETRIES, self_ensemble
 from diffrwkvir_arch.tiling import checked_overlap
+from diffrwkvir_arch.toolbox.arguments import add_imports
 from diffrwkvir_arch.toolbox.logs import warn
 
 from .comparison.journal import key_of
-from .comparison.methods import NETWORKS, SHIPPED, finished, method_or_shipped
+from .comparison.methods import NETWORKS, SHIPPED, method_or_shipped
+from .comparison.network import finished
 from .comparison.recognition import scale_of
 from .preparation.pieces import write_png
 from .restoration import record
@@ -73,6 +76,7 @@ def argument_parser():
     parser.add_argument('--device', default='auto', help='auto, cpu, cuda or cuda:N (default: a GPU if there is one)')
     parser.add_argument('--amp', choices=['bf16'], help='compute in bfloat16 where that keeps precision: faster and '
                         'smaller on recent GPUs, of a CPU only on some')
+    add_imports(parser)
     parser.add_argument('--force', action='store_true', help='restore anew what is there already')
     return parser
 
@@ -242,6 +246,7 @@ def main(arguments=None):
     """
     args = argument_parser().parse_args(arguments)
     check(args)
+    import_users(args.imports)
     images, passed_over = find_images(args.images, args.recursive, args.output)
     mask_of = masks_of(args.masks, images)
     targets = {name: args.output / f'{name}.png' for name in images}

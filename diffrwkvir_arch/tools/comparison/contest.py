@@ -18,7 +18,7 @@ from diffrwkvir_arch.self_ensemble import self_ensemble
 from ..call_cost import device_name, milliseconds
 from .image_sets import digest
 from .journal import key_of
-from .methods import finished
+from .network import finished
 from .scoring import score
 from .set_scoring import score_set
 
@@ -55,9 +55,9 @@ class Settings:
 class Results:
     """What is known so far.
 
-    rows: dicts of method, set, image, scores, ms, peak_mb. costs: method -> what Contestant.cost gives.
-    set_scores: (method, set) -> what score_set gives. failures: (method, set) -> reason; set None where the method
-    could not even start. computed: images restored now.
+    rows: dicts of method, set, image, scores, ms, peak_mb, and keep where a run was to keep the restored image.
+    costs: method -> what Contestant.cost gives. set_scores: (method, set) -> what score_set gives. failures:
+    (method, set) -> reason; set None where the method could not even start. computed: images restored now.
     """
     rows: list = field(default_factory=list)
     costs: dict = field(default_factory=dict)
@@ -103,15 +103,24 @@ class Contestant:
         key = key_of(self.identity, sample.fingerprint, self.settings.conditions())
         found = self.journal.get(key)
         path = self.settings.restored_path(set_name, self.method.label, sample.name)
-        if found and found['scores'].keys() >= self.settings.metrics.keys():
-            if self.is_kept(path, found) or not self.settings.save_images:
-                return found, False
-        restored, found = self.measure(sample)
-        write_image(path, restored)
-        found |= {'scores': score(restored, sample.gt, sample.mask, self.settings.metrics),
-                  'file': path.relative_to(self.settings.out).as_posix()}
-        self.journal.put(key, found)
-        return found, True
+        restored = self.kept(path, found) if found else None
+        computed = restored is None and (not found or self.settings.save_images or bool(self.lacking(found)))
+        if computed:
+            restored, measured = self.measure(sample)
+            write_image(path, restored)
+            found = {**measured, 'scores': {}, 'file': path.relative_to(self.settings.out).as_posix()}
+        if self.lacking(found):
+            more = score(restored, sample.gt, sample.mask, self.lacking(found))
+            found = {**found, 'scores': {**found['scores'], **more}}
+        if self.settings.save_images:
+            found = {**found, 'keep': True}
+        if found != self.journal.get(key):
+            self.journal.put(key, found)
+        return found, computed
+
+    def lacking(self, found):
+        """The metrics that a result was not measured by."""
+        return {name: options for name, options in self.settings.metrics.items() if name not in found['scores']}
 
     def set_scores(self, image_set, rows):
         """What score_set finds on the restored images in files."""
@@ -121,14 +130,14 @@ class Contestant:
 
         return score_set(image_set, rows, read, self.settings.set_metrics, self.journal)
 
-    def is_kept(self, path, found):
-        """Whether a result's restored image is at `path`, where it is copied to if it was made under other names."""
-        if read_restored(path, found['restored']) is not None:
-            return True
-        image = read_restored(self.settings.out / found['file'], found['restored'])
-        if image is not None:
-            write_image(path, image)
-        return image is not None
+    def kept(self, path, found):
+        """A result's restored image at `path`, where it is copied to if it was made under other names; or None."""
+        image = read_restored(path, found['restored'])
+        if image is None:
+            image = read_restored(self.settings.out / found['file'], found['restored'])
+            if image is not None:
+                write_image(path, image)
+        return image
 
     def measure(self, sample):
         """Restores an image; -> BGR uint8 (H, W, 3), and its time, memory and hash."""

@@ -1,4 +1,5 @@
 """What methods are compared on: folders of GT with LQ or masks or alone, the datasets of an option file."""
+import contextlib
 import hashlib
 import math
 import os
@@ -20,6 +21,7 @@ from diffrwkvir_arch.option_sections import look_up, require
 from diffrwkvir_arch.toolbox.logs import warn
 from diffrwkvir_arch.toolbox.options import load_option_file
 
+from ..networks import one_line
 from .names import OPTION_SUFFIXES, UNFIT, as_file_name, own_or_shipped, split_label, split_pair
 
 # Options under which a dataset's images are no RGB in [0, 1].
@@ -64,7 +66,7 @@ class ImageSet:
     degrade: Optional[Callable] = None
 
     def __post_init__(self):
-        paths = [path if isinstance(path, str) else path.get('gt_path', path.get('lq_path'))
+        paths = [path.get('gt_path', path.get('lq_path')) if isinstance(path, dict) else path
                  for path in self.dataset.paths]
         stems = [Path(path).stem for path in paths]
         names = stems if len(set(stems)) == len(stems) else [os.path.relpath(path, Path(paths[0]).parent)
@@ -77,11 +79,21 @@ class ImageSet:
     @cached_property
     def has_masks(self):
         """Whether there are holes to be filled."""
-        return 'mask' in self.dataset[0]
+        return 'mask' in self.item(0)
+
+    def item(self, index):
+        """What the dataset, maybe a user's own, gives; InputError where that is no use."""
+        what = f'--sets: {self.names[index]} of {self.name}'
+        with telling(what):
+            item = self.dataset[index]
+        lq = item.get('lq')
+        if not torch.is_tensor(lq) or lq.ndim != 3 or len(lq) != 3:
+            raise InputError(f'{what}: the dataset must give an lq of (3, h, w), RGB in [0, 1]')
+        return item
 
     def sample(self, index):
         """The Sample of an index; InputError where a file cannot be used."""
-        item = self.dataset[index]
+        item = self.item(index)
         name = self.names[index]
         if self.degrade:
             gt = tensor2img(item['lq'])
@@ -90,6 +102,17 @@ class ImageSet:
         mask = item['mask'][0].numpy() if 'mask' in item else None
         parts = [item['lq'].numpy(), gt] + ([mask] if mask is not None else [])
         return Sample(name, gt, digest(*parts), lambda: item['lq'], mask)
+
+
+@contextlib.contextmanager
+def telling(what):
+    """Whatever a dataset raises becomes an InputError, one line that begins with `what`."""
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:
+        raise InputError(f'{what}: {one_line(error)}') from error
 
 
 class Shrinking:
@@ -209,10 +232,11 @@ def sets_of_option_file(path, scale):
     check_places(opt)
     for phase, section in sections.items():
         places = {key: os.path.expanduser(value) for key, value in section.items() if key.startswith('dataroot_')}
-        dataset = look_up('dataset', section['type'], f'datasets.{phase}.type')(
-            {**section, **places, 'phase': 'test', 'scale': scale})
-        if not hasattr(dataset, 'paths'):
-            raise InputError(f'datasets.{phase}.type: {section["type"]} does not list its images')
+        dataset_type = look_up('dataset', section['type'], f'datasets.{phase}.type')
+        with telling(f'datasets.{phase}'):
+            dataset = dataset_type({**section, **places, 'phase': 'test', 'scale': scale})
+        if not all(isinstance(path, (str, os.PathLike, dict)) for path in getattr(dataset, 'paths', [None])):
+            raise InputError(f'datasets.{phase}.type: {section["type"]} does not list its images, as `paths`')
         how = f'{section["type"]} of {Path(path).name}{made_of(section)}'
         found.append(ImageSet(UNFIT.sub('_', section['name']), dataset, how))
     return found

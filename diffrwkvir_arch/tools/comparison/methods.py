@@ -1,28 +1,24 @@
 """What is compared: methods without a network, networks of option files, checkpoints."""
-import inspect
-import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Optional
 
 import numpy as np
-import torch
 
-from diffrwkvir_arch.archs.tokens import pad_to_multiple
-from diffrwkvir_arch.device import out_of_memory
-from diffrwkvir_arch.errors import InputError, did_you_mean, first_line
+from diffrwkvir_arch.errors import InputError, did_you_mean
 from diffrwkvir_arch.option_file import find_checkpoint
-from diffrwkvir_arch.tiling import restore_tiled, tile_count
+from diffrwkvir_arch.option_sections import is_own
+from diffrwkvir_arch.registration import sources_of
 from diffrwkvir_arch.toolbox.checkpoints import read_checkpoint
 from diffrwkvir_arch.toolbox.network_options import described
 from diffrwkvir_arch.toolbox.options import SHIPPED_OPTIONS, load_option_file
 
-from ..complexity import complexity, within
-from ..networks import by_checkpoint, by_option_file, load_weights, required_arguments
+from ..networks import by_checkpoint, by_option_file, load_weights
 from .classical import CLASSICAL, Classical
 from .image_sets import digest
 from .names import OPTION_SUFFIXES, UNFIT, own_or_shipped, split_label, split_pair
+from .network import Network
 from .recognition import recognise
 
 # For the help of commands that take one method.
@@ -37,115 +33,6 @@ SHIPPED_NAME, SHIPPED_SCALES, SHIPPED_SCALE = 'test_DiffRWKVIR-tiny_S2_x{}.yml',
 SHIPPED = ('Without -m it is DiffRWKVIR-tiny with the weights that come with the package, for --scale 2, 3 or 4 '
            f'(default: {SHIPPED_SCALE}).')
 SCALE_MISSING = '--scale is missing, and neither option file nor checkpoint says it; such as --scale 4'
-
-
-def on_images(function, *more):
-    """function(lq, *more), with mask=mask where there is one, as a function of both joined, (1, 3 or 4, h, w)."""
-    return lambda joined: function(joined[:, :3], *more, **({'mask': joined[:, 3:]} if joined.shape[1] > 3 else {}))
-
-
-class Network:
-    """A network that maps an LQ to an image `scale` times as large.
-
-    Args:
-        net (nn.Module): On its device, in eval mode.
-        call (callable): What maps tensors; the network itself, or what spandrel wraps around it.
-        multiple (int | None): Sides are padded to multiples of this, and the result is cropped; not where the network
-            itself does so (pads_inside).
-        scale (int): Output side over LQ side.
-        note (str): What readers of the results should know about it.
-    """
-
-    def __init__(self, net, call, multiple, scale, note=''):
-        self.net, self.call, self.scale = net, call, scale
-        self.multiple = 1 if getattr(net, 'pads_inside', False) else multiple or 1
-        self.reads_gt = 'gt' in inspect.signature(net.forward).parameters
-        # Ours say so; those of other projects that inpaint cannot do without one.
-        self.needs_mask = getattr(net, 'needs_mask', 'mask' in required_arguments(net.forward))
-        self.note = note
-
-    def restore(self, lq, gt=None, mask=None, tile=None, overlap=0, after_call=None):
-        """lq (1, 3, h, w) -> (1, 3, scale*h, scale*w).
-
-        Args:
-            gt (Tensor | None): (1, 3, scale*h, scale*w).
-            mask (Tensor | None): (1, 1, h, w), 1 in the hole, 0 elsewhere; for networks that need one.
-            tile (int | None): Images with a larger side are restored in tiles; where the network has a prior, all of
-                them share the whole image's.
-            overlap (int): Of tiles, in LQ pixels.
-            after_call (callable | None): Called without arguments after each of `calls` calls of the network.
-
-        Raises:
-            InputError: The network needs a GT that is not there, or has another scale.
-        """
-        if self.reads_gt and gt is None:
-            raise InputError('it reads its prior from the GT, and this set has none')
-        # A peer's diffusion may draw its noise from the global generator.
-        torch.manual_seed(0)
-        gts = (gt, ) if self.reads_gt else ()
-        joined = lq if mask is None else torch.cat([lq, mask], dim=1)
-        function = on_images(self.call, *gts)
-
-        def call(piece):
-            restored = self.checked(function, piece)
-            if after_call:
-                after_call()
-            return restored
-
-        if self.calls(lq, tile, overlap) == 1:
-            return call(joined)
-        if hasattr(self.net, 'extract_prior') and hasattr(self.net, 'restore'):
-            prior = on_images(self.net.extract_prior, *gts)(joined)
-            function = on_images(self.net.restore, prior)
-        return restore_tiled(call, joined, self.scale, tile, overlap)
-
-    def calls(self, lq, tile, overlap):
-        """Of the network, one for each tile of an LQ."""
-        return tile_count(*lq.shape[-2:], tile, overlap)
-
-    def checked(self, function, joined):
-        """function(padded LQ and mask), cropped; refuses a result of another size."""
-        height, width = joined.shape[-2:]
-        padded = pad_to_multiple(joined, self.multiple)
-        try:
-            output = function(padded)
-        except (RuntimeError, ValueError) as error:
-            if out_of_memory(error):
-                raise
-            raise InputError(f'{type(self.net).__name__} fails on an LQ of {tuple(padded[:, :3].shape)}: '
-                             f'{first_line(error)}') from error
-        expected = (1, 3, self.scale * padded.shape[-2], self.scale * padded.shape[-1])
-        if output.shape != expected:
-            raise InputError(f'it gives {tuple(output.shape)} for an LQ of {tuple(padded[:, :3].shape)}, not '
-                             f'x{self.scale}')
-        return output[..., :self.scale * height, :self.scale * width]
-
-    def count(self, lq):
-        """Parameters, FLOPs of one call on an image like lq (1, 3, h, w), and operators that FLOPs leave out.
-
-        Returns:
-            dict: parameters (int), flops (int, 2 for a multiply-add), uncounted (list of str).
-        """
-        lq = pad_to_multiple(lq, self.multiple)
-        gt = lq.new_zeros(1, 3, self.scale * lq.shape[-2], self.scale * lq.shape[-1])
-        masks = {'mask': torch.ones_like(lq[:, :1])} if self.needs_mask else {}
-        found = complexity(self.net, (lq, gt) if self.reads_gt else (lq, ), masks)
-        return {'parameters': within(found.parameters), 'flops': within(found.flops), 'uncounted': [*found.uncounted]}
-
-
-def finished(restored, lq, mask):
-    """What a method made of an LQ, as users get it: whatever it does outside the hole, known pixels are the LQ's.
-
-    Args:
-        restored (Tensor): (1, 3, scale*h, scale*w); lq (Tensor): (1, 3, h, w); mask (Tensor | None): (1, 1, h, w).
-
-    Raises:
-        InputError: It holds numbers that are not finite.
-    """
-    # Both are nan where one value is; isfinite would copy the image.
-    if not all(map(math.isfinite, restored.aminmax())):
-        raise InputError('its output holds nan or infinity')
-    return restored if mask is None else torch.where(mask > 0.5, restored, lq)
 
 
 @dataclass
@@ -164,7 +51,7 @@ class Method:
     beside: bool = False
 
     def identity(self):
-        """What a result depends on, as JSON takes it: the network's options, and the content of its weights' file.
+        """What a result depends on, as JSON takes it: the network's options and code, and its weights' file.
 
         Raises:
             InputError: A file is missing, or the option file cannot be used.
@@ -175,6 +62,8 @@ class Method:
         if not os.path.isfile(path):
             raise InputError(f'{path} does not exist')
         network = [recipe.arch.__name__, recipe.options, recipe.scale] if recipe else None
+        if recipe and not is_own(recipe.arch):
+            network.append(digest(*(file.read_bytes() for file in sources_of(recipe.arch))))
         return [network, digest(np.fromfile(path, np.uint8)), key]
 
     def resolve(self):
@@ -235,7 +124,7 @@ class Method:
         if recipe is None:
             net, call, multiple, own_scale, note = recognise(path, scale)
         else:
-            own_scale = recipe.scale
+            own_scale = recipe.said_scale or scale
             if own_scale == scale:
                 net = call = load_weights(recipe, read_checkpoint(path), path, key)
                 multiple, note = recipe.window, ''

@@ -25,7 +25,7 @@ def split_label(text, option):
         InputError: The name is empty or cannot be a file's.
     """
     label, equals, what = text.partition('=')
-    if not equals or Path(text).exists():
+    if not equals or Path(split_pair(text)[0]).exists():
         return None, text
     if not label or not what or UNFIT.search(label):
         raise InputError(f"{option} {text}: write NAME=WHAT, with a NAME that can be a file's")

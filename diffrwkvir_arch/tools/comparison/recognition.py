@@ -34,7 +34,7 @@ def recognise(path, scale):
     for name, recipe in recipes.items():
         net = recipe.build()
         net.load_state_dict(weights)
-        return net, net, recipe.options.get('window_size'), recipe.scale, f'network of {name}.yml'
+        return net, net, recipe.window, recipe.scale, f'network of {name}.yml'
     return by_spandrel(path, scale)
 
 

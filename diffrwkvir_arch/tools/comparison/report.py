@@ -52,6 +52,8 @@ def write_tables(results, methods, sets, settings, remarks):
     rows = [{'method': row['method'], 'set': row['set'], 'image': row['image'],
              **{name: row['scores'][name] for name in settings.metrics}, 'ms': row['ms'], 'peak_mb': row['peak_mb']}
             for row in results.rows]
+    # An earlier comparison's would not be this one's.
+    (settings.out / 'results.csv').unlink(missing_ok=True)
     if rows:
         write_csv(rows, settings.out / 'results.csv')
     (settings.out / 'results.json').write_text(
@@ -121,8 +123,8 @@ def cost_rows(results, methods, sets):
     for method in methods:
         cost = results.costs.get(method, {})
         row = {'Method': method,
-               'Parameters (M)': f'{cost["parameters"] / 1e6:.3f}' if cost else '–',
-               'FLOPs (G)': f'{cost["flops"] / 1e9:.2f}' if cost.get('flops') else '–'}
+               'Parameters (M)': f'{cost["parameters"] / 1e6:.4g}' if cost else '–',
+               'FLOPs (G)': f'{cost["flops"] / 1e9:.4g}' if cost.get('flops') else '–'}
         for image_set in sets:
             found = results.of(method, image_set.name)
             row[f'{image_set.name} (ms)'] = f'{median_ms(found):.4g}' if found else '–'

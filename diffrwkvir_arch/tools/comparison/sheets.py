@@ -5,13 +5,15 @@ from basicsr.utils import tensor2img
 
 from diffrwkvir_arch.metrics.tables import label
 
-from ..pictures import LABEL, MARGIN, hardest_crop, panel
+from ..pictures import LABEL, MARGIN, fitted, hardest_crop, panel, write
 from .classical import CLASSICAL
 from .contest import read_restored, write_image
 from .scoring import first_psnr
 
 CROP = 64  # pixels of the restored image
 ZOOM = 3
+WIDTH = 2500  # of a sheet, about
+NUMBERS = 80  # pixels of '-12.34 dB' below a crop
 
 
 def write_sheet(results, methods, image_set, settings, rows_wanted):
@@ -25,6 +27,8 @@ def write_sheet(results, methods, image_set, settings, rows_wanted):
     Returns:
         list of str: The names of the images drawn; none where no image is there of all methods.
     """
+    sheet = settings.out / f'{image_set.name}.png'
+    sheet.unlink(missing_ok=True)    # of an earlier comparison
     found = {method: {row['image']: row for row in results.of(method, image_set.name)} for method in methods}
     found = {method: rows for method, rows in found.items() if rows}
     contested = []
@@ -43,10 +47,8 @@ def write_sheet(results, methods, image_set, settings, rows_wanted):
         quality = first_psnr(settings.metrics, scores.values())
         drawn.append(sheet_row(sample, images, scores, quality, (top, left, size)))
     if drawn:
-        width = max(row.shape[1] for row in drawn)
-        write_image(settings.out / f'{image_set.name}.png',
-                    np.vstack([np.pad(row, ((0, MARGIN), (0, width - row.shape[1]), (0, 0)), constant_values=255)
-                               for row in drawn]))
+        gap = ((0, MARGIN), (0, 0), (0, 0))
+        write_image(sheet, np.vstack([np.pad(row, gap, constant_values=255) for row in padded(drawn)]))
     return [image_set.names[index] for _, index, *_ in chosen]
 
 
@@ -121,15 +123,32 @@ def sheet_row(sample, images, scores, quality, crop):
         if sample.gt is not None:
             heat = cv2.applyColorMap((errors[method] / worst * 255).round().astype(np.uint8), cv2.COLORMAP_INFERNO)
             picture = np.hstack([picture, heat])
-        below = f'{method} {scores[method][quality]:.2f} dB' if quality else method
-        panels.append(panel(picture, below, CROP * ZOOM))
-    gap = np.full((panels[0].shape[0], MARGIN, 3), 255, np.uint8)
-    row = np.hstack([part for item in panels for part in (item, gap)][:-1])
+        value = f'{scores[method][quality]:.2f} dB' if quality else ''
+        below = fitted(method, picture.shape[1] * CROP * ZOOM // picture.shape[0] - NUMBERS)
+        panels.append(panel(picture, f'{below} {value}', CROP * ZOOM))
+    row = np.vstack(padded(lines_of(panels)))
     title = f'{sample.name}: {size} x {size} pixels at ({left}, {top})'
     if quality:
         title += f'; {label(quality)} in dB'
     if sample.gt is not None:
         title += f'; error maps from 0 (black) to {worst:.0f} of 255 (light)'
     strip = np.full((LABEL, row.shape[1], 3), 255, np.uint8)
-    cv2.putText(strip, title, (2, LABEL - 8), cv2.FONT_HERSHEY_SIMPLEX, 0.5, (0, 0, 0), 1, cv2.LINE_AA)
+    write(title, strip)
     return np.vstack([strip, row])
+
+
+def lines_of(panels):
+    """The panels side by side, MARGIN between them; in several lines where one would be wider than WIDTH."""
+    lines = [panels[0]]
+    for item in panels[1:]:
+        if lines[-1].shape[1] + MARGIN + item.shape[1] > WIDTH:
+            lines.append(item)
+        else:
+            lines[-1] = np.hstack([np.pad(lines[-1], ((0, 0), (0, MARGIN), (0, 0)), constant_values=255), item])
+    return lines
+
+
+def padded(rows):
+    """Pictures (h, w, 3), all as wide as the widest, white where they had ended."""
+    width = max(row.shape[1] for row in rows)
+    return [np.pad(row, ((0, 0), (0, width - row.shape[1]), (0, 0)), constant_values=255) for row in rows]
