@@ -132,9 +132,13 @@ def read_image(path):
 
 def write_png(path, image, chunks=()):
     """Writes a PNG that is there whole or not at all; `chunks` (bytes) go between its header and its pixels."""
-    partial = path.with_name(f'.{path.name}.partial')
     png = cv2.imencode('.png', image, [cv2.IMWRITE_PNG_COMPRESSION, COMPRESSION])[1]
+    write_whole(path, (png[:HEADER], *chunks, png[HEADER:]))
+
+
+def write_whole(path, parts):
+    """Writes a file of these parts (bytes) that is there whole or not at all."""
+    partial = path.with_name(f'.{path.name}.partial')
     with partial.open('wb') as file:
-        for part in (png[:HEADER], *chunks, png[HEADER:]):
-            file.write(part)
+        file.writelines(parts)
     os.replace(partial, path)
