@@ -5,6 +5,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import tifffile
 from drawing import draw
 from PIL import Image, ImageCms, ImageOps
 from restore_cases import read
@@ -47,8 +48,7 @@ def test_alpha_is_turned_with_the_colours_as_exif_says(workdir, file, orientatio
     right_way_up = np.array(ImageOps.exif_transpose(Image.open(io.BytesIO(content))))
     assert np.array_equal(picture.alpha, right_way_up[..., 3])
     assert np.array_equal(picture.colours, decode_image(content, file))
-    if file != 'a.tif':    # OpenCV multiplies a TIFF's colours by its alpha
-        assert np.array_equal((picture.colours * 255).round(), right_way_up[..., :3])
+    assert np.array_equal((picture.colours * 255).round(), right_way_up[..., :3])
 
 
 def test_a_result_has_the_colour_profile_the_exif_and_the_resolution_of_its_image(workdir):
@@ -75,13 +75,19 @@ def test_exif_that_cannot_be_read_is_left_out(workdir):
     assert 'exif' not in Image.open('out/a.png').info
 
 
-def test_floats_become_16_bits(workdir):
-    picture = np.linspace(0, 1, 20 * 26 * 3, dtype=np.float32).reshape(20, 26, 3)
-    assert cv2.imwrite('a.tif', picture)
+@pytest.mark.parametrize('channels', [1, 3, 4])
+def test_floats_become_16_bits(workdir, channels):
+    picture = np.linspace(0, 1, 20 * 26 * channels, dtype=np.float32).reshape(20, 26, channels).squeeze()
+    tifffile.imwrite('a.tif', picture, photometric='minisblack' if channels == 1 else 'rgb',
+                     extrasamples=['unassalpha'] if channels == 4 else None)
     assert main(['restore', 'a.tif', '-m', 'bicubic', '--scale', '2', '-o', 'out']) == 0
-    colour = read('out/a.png')
-    assert colour.dtype == np.uint16 and np.abs(colour / 65535 - imresize(picture, 2).clip(0, 1)).max() < 1e-5
-    assert len(np.unique(colour)) > 256 * 4
+    result = read('out/a.png')
+    assert result.dtype == np.uint16 and result.shape == (40, 52, channels)[:picture.ndim]
+    if channels == 4:    # alpha is enlarged otherwise
+        result, picture = result[..., :3], picture[..., :3]
+    enlarged = imresize(np.atleast_3d(picture[..., ::-1] if channels > 1 else picture), 2).clip(0, 1).squeeze()
+    assert np.abs(result / 65535 - enlarged).max() < 2e-5
+    assert len(np.unique(result)) > 256 * 4
 
 
 @pytest.mark.parametrize('value, said', [(4, '0 to 4'), (-1, '-1 to 0'), (float('nan'), 'nan to nan')])
@@ -102,3 +108,12 @@ def test_what_a_decoder_says_is_told_with_the_name_of_the_file(workdir, capfd):
     out, err = capfd.readouterr()
     assert err.count('Corrupt JPEG data') == 1 and 'damaged.jpg: its decoder says: Corrupt JPEG data' in err
     assert 'cut.png: not an image, or a damaged one' in out and 'ERROR' not in err and 'WARN' not in err
+
+
+def test_files_of_other_kinds_are_told_what_they_are(workdir, capsys):
+    for name, start in {'a.heic': b'\0\0\0\x18ftypheic\0', 'b.jxl': b'\xff\x0a', 'c.psd': b'8BPS\0\1'}.items():
+        Path(name).write_bytes(start + bytes(50))
+    assert main(['restore', 'a.heic', 'b.jxl', 'c.psd', '-m', 'bicubic', '--scale', '2', '-o', 'out']) == 1
+    said = capsys.readouterr().out
+    for name, kind in {'a.heic': 'HEIC', 'b.jxl': 'JPEG XL', 'c.psd': 'Photoshop'}.items():
+        assert f'failed: {name}: {kind} is not read here; convert it to JPEG, PNG or TIFF\n' in said

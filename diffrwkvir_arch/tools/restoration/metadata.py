@@ -3,7 +3,7 @@ from typing import NamedTuple, Optional
 
 from PIL import ExifTags, Image
 
-from diffrwkvir_arch.data.image_file import opened
+from diffrwkvir_arch.data.pillow_file import opened
 
 # Of EXIF: what does not depend on how the pixels lie in the file, as sides, turn and thumbnail do.
 Base = ExifTags.Base

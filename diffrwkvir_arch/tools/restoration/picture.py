@@ -3,7 +3,7 @@ import cv2
 import numpy as np
 import torch
 
-from diffrwkvir_arch.data.image_file import as_floats, decode_image, turned
+from diffrwkvir_arch.data.image_file import as_floats, decode_image, decode_stored
 from diffrwkvir_arch.errors import InputError
 
 from .decoders import heard
@@ -27,18 +27,16 @@ class Picture:
             raise InputError(f'{path}: {error.strerror}') from None
         with heard() as self.said:
             self.colours = decode_image(content, str(path))    # (H, W, 3) RGB float32 in [0, 1]
-            stored = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
+            stored = decode_stored(content, str(path))
         if stored.dtype == np.float32:
-            low, high = self.colours.min(), self.colours.max()
+            low, high = stored.min(), stored.max()
             if not (low >= 0 and high <= 1):    # nan included
                 raise InputError(f'{path}: its values are {low:.3g} to {high:.3g}; a float image needs 0 to 1')
-            stored = (stored.clip(0, 1) * 65535).round().astype(np.uint16)
+            stored = (stored * 65535).round().astype(np.uint16)
         self.white = 65535 if stored.dtype == np.uint16 else 255
         self.is_grey = stored.ndim == 2
         self.alpha = None
         if stored.ndim == 3 and stored.shape[2] == 4:
-            # OpenCV turns colours alone as EXIF says, and reads grey with alpha as equal colours with alpha.
-            stored = turned(stored, content)
             bgr, self.alpha = stored[..., :3], stored[..., 3]
             self.colours, self.is_grey = as_floats(bgr), (bgr == bgr[..., :1]).all()
 

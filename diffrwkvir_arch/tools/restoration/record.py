@@ -4,7 +4,7 @@ import json
 import numpy as np
 from PIL import ExifTags, Image
 
-from diffrwkvir_arch.data.image_file import leniently
+from diffrwkvir_arch.data.pillow_file import leniently
 from diffrwkvir_arch.errors import InputError
 
 from ..comparison.image_sets import digest
