@@ -59,7 +59,7 @@ def decode(content, name):
 
 
 def decode_stored(content, name):
-    """Of a file that decode_image reads: (H, W), or (H, W, 3 or 4) BGR in its depth; with alpha upright as EXIF says."""
+    """Of a file that decode_image reads: (H, W), or (H, W, 3 or 4) BGR in its depth; with alpha it is upright."""
     stored = read_odd_tiff(content, name)
     if stored is not None:
         return stored

@@ -34,8 +34,8 @@ def read_odd_tiff(content, name):
         with tifffile.TiffFile(io.BytesIO(content)) as file:
             page = file.pages.first
             if page.is_reduced:
-                raise InputError(f'{name}: its first page is a preview, as in raw files of cameras; develop it, as TIFF '
-                                 'or JPEG')
+                raise InputError(f'{name}: its first page is a preview, as in raw files of cameras; develop it, as '
+                                 'TIFF or JPEG')
             if is_odd(page):
                 return pixels_of(page, content, name)
     except InputError:
