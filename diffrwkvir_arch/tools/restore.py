@@ -2,12 +2,13 @@
 import argparse
 import contextlib
 import os
+import tempfile
 from pathlib import Path
 
 import torch
 
 from diffrwkvir_arch.data.inpainting_dataset import FILL
-from diffrwkvir_arch.device import choose_device, out_of_memory
+from diffrwkvir_arch.device import choose_device, keep_freed_memory, out_of_memory
 from diffrwkvir_arch.errors import InputError
 from diffrwkvir_arch.self_ensemble import SYMMETRIES, self_ensemble
 from diffrwkvir_arch.tiling import checked_overlap
@@ -169,6 +170,16 @@ def there_already(images, targets, mask_of, settings, output):
     return list(found)
 
 
+def refuse_unwritable(output):
+    """Makes the folder of the results; InputError where nothing can be written there, before hours are spent."""
+    output.mkdir(parents=True, exist_ok=True)
+    try:
+        with tempfile.TemporaryFile(dir=output):
+            pass
+    except OSError as error:
+        raise InputError(f'-o: nothing can be written to {output} ({error.strerror}); give another folder') from None
+
+
 def loaded(method, scale, device, args):
     """The Network or Classical of a Method; InputError where it is none for images without GT, or for the masks."""
     restorer = method.load(scale, device)
@@ -217,7 +228,9 @@ def main(arguments=None):
     failures = []
     if todo:
         restorer = loaded(method, scale, device, args)
-        args.output.mkdir(parents=True, exist_ok=True)
+        refuse_unwritable(args.output)
+        if device.type == 'cpu':
+            keep_freed_memory()
         try:
             with Progress(len(todo)) as progress:
                 for name in todo:

@@ -2,6 +2,7 @@
 
 Sub-images lie as BasicSR's extract_subimages.py cuts them, with the LR's at the same places as the GT's.
 """
+import contextlib
 import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -139,6 +140,11 @@ def write_png(path, image, chunks=()):
 def write_whole(path, parts):
     """Writes a file of these parts (bytes) that is there whole or not at all."""
     partial = path.with_name(f'.{path.name}.partial')
-    with partial.open('wb') as file:
-        file.writelines(parts)
-    os.replace(partial, path)
+    try:
+        with partial.open('wb') as file:
+            file.writelines(parts)
+        os.replace(partial, path)
+    except BaseException:    # a full disk, Ctrl-C
+        with contextlib.suppress(OSError):
+            partial.unlink()
+        raise
