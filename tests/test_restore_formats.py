@@ -127,6 +127,17 @@ def test_the_exif_of_tiffs_is_kept(workdir):
             assert found.get_ifd(ExifTags.IFD.Exif) == {ExifTags.Base.LensModel: 'A lens'}
 
 
+@pytest.mark.parametrize('format', FORMATS)
+def test_what_a_big_tiff_says_of_its_camera_is_kept(workdir, format):
+    tifffile.imwrite('a.tif', draw(20, 26, 0), bigtiff=True, photometric='rgb',
+                     extratags=[(int(ExifTags.Base.Make), 's', 0, 'A camera', True)])
+    assert main(['restore', 'a.tif', *ENLARGE, '--format', format]) == 0
+    with Image.open(f'out/a.{format}') as image:
+        found = image.getexif()
+        assert found[ExifTags.Base.Make] == 'A camera' and image.size == (52, 40)
+        assert ExifTags.Base.ImageDescription not in found    # tifffile's of an array of 20x26x3
+
+
 def test_exif_that_no_jpeg_holds_is_left_out_and_the_record_stays(workdir, capsys):
     exif = Image.Exif()
     exif.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.MakerNote] = bytes(65500)

@@ -65,12 +65,17 @@ def upright(image):
     """EXIF of Pillow's image for one that was turned as it says and has other sides; empty where it cannot be read."""
     try:
         found = image.getexif()
-        for tag in set(found) - KEPT:
+        # Programs that know arrays describe that of the file there.
+        kept = KEPT - {Base.ImageDescription} if image.format == 'TIFF' else KEPT
+        for tag in set(found) - kept:
             del found[tag]
         details = found.get_ifd(ExifTags.IFD.Exif)
         for tag in SIDES:
             details.pop(tag, None)
-        return found.tobytes() if found else b''
+        found.bigtiff = False    # of a TIFF with offsets of 64 bits, which nothing else has
+        content = found.tobytes() if found else b''
+        Image.Exif().load(content)
+        return content
     except Exception:
         # Cameras write what no reader foresees.
         return b''
