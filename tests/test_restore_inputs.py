@@ -91,3 +91,16 @@ def test_a_file_that_could_not_be_written_to_its_end_leaves_nothing(workdir, mon
     monkeypatch.setattr(os, 'replace', interrupted)
     for format in FORMATS:
         assert main(['restore', 'a.png', *ENLARGE, '--format', format]) == 130 and not os.listdir('out')
+
+
+@pytest.mark.parametrize('masks, said', [
+    ('nowhere', '--masks: nowhere is not a folder'),
+    ('empty', '--masks: empty holds no images'),
+    ('others', '--masks: image without mask: a.png; names must agree: the mask of photo.jpg would be photo.png'),
+])
+def test_masks_that_are_not_there_are_told_by_the_option_of_the_command(workdir, capsys, masks, said):
+    for name in ('a.png', 'others/b.png'):
+        save(name)
+    os.mkdir('empty')
+    assert main(['restore', 'a.png', '-m', 'telea', '-o', 'out', '--masks', masks]) == 2
+    assert f'error: {said}' in capsys.readouterr().err

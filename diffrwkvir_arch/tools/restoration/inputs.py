@@ -85,6 +85,11 @@ def masks_of(folder, images):
     """Name of every image -> its mask (H, W) when called, or None where no folder is given."""
     if folder is None:
         return lambda name: None
-    source = MaskFolder({'name': folder, 'dataroot_mask': folder})
-    paths = dict(zip(images, source.pair([path.name for path in images.values()], must_use_all=False)))
+    try:
+        source = MaskFolder({'name': folder, 'dataroot_mask': folder})
+        paths = dict(zip(images, source.pair([path.name for path in images.values()], must_use_all=False)))
+    except InputError as error:
+        # As of a dataset's options, which nobody has written here.
+        said = str(error).replace(f"dataset '{folder}': ", '--masks: ', 1)
+        raise InputError(said.replace('dataroot_mask: ', '', 1).replace(' up to filename_tmpl', '', 1)) from None
     return lambda name: source.read_mask(paths[name])
