@@ -29,6 +29,7 @@ setup(
         'opencv-python>=4.8',
         'lpips>=0.1.4',
         'scikit-image>=0.22',
+        'tifffile',
         'numpy',
         'pillow',
         'pyyaml',

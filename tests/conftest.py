@@ -6,6 +6,7 @@ os.environ.setdefault('OMP_NUM_THREADS', '1')
 import logging  # noqa: E402
 
 import cv2  # noqa: E402
+import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 import torch  # noqa: E402
 import yaml  # noqa: E402
@@ -107,6 +108,22 @@ def photos(workdir):
     for name, picture in pictures.items():
         cv2.imwrite(f'my photos/{name}.png', picture)
     return pictures
+
+
+@pytest.fixture
+def mixed_photos(workdir):
+    """workdir/'my photos' with a colour, a grey, a 16-bit and a transparent picture, and a method, one.yml."""
+    from compare_cases import EDSR, write_method
+    folder = workdir / 'my photos'
+    folder.mkdir()
+    picture = draw(20, 26, 0)
+    alpha = np.full((20, 26, 1), 255, np.uint8)
+    alpha[:10] = 0
+    for name, image in {'colour': picture, 'grey': picture[..., 0], 'deep': picture.astype(np.uint16) * 257,
+                        'clear': np.concatenate([picture, alpha], 2)}.items():
+        assert cv2.imwrite(str(folder / f'{name}.png'), image)
+    write_method(workdir, 'one', EDSR, seed=1)
+    return folder
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """`basicsr restore`: which files it takes, what it passes over, and where the results go."""
 import os
+import tempfile
 from pathlib import Path
 
 import cv2
@@ -8,6 +9,8 @@ from drawing import draw
 from PIL import Image
 
 from diffrwkvir_arch.cli import main
+from diffrwkvir_arch.tools import restore
+from diffrwkvir_arch.tools.restoration.formats import FORMATS
 
 ENLARGE = ['-m', 'bicubic', '--scale', '2', '-o', 'out']
 
@@ -65,3 +68,39 @@ def test_further_pages_are_told(workdir, capsys):
     assert main(['restore', 'a.tif', 'b.jpg', *ENLARGE]) == 0
     said = capsys.readouterr().err
     assert 'a.tif: the first of its 3 pages is restored' in said and 'b.jpg: the first' not in said
+
+
+def test_where_nothing_can_be_written_is_told_before_a_network_runs(workdir, monkeypatch, capsys):
+    save('a.png')
+
+    def full(dir):
+        raise OSError(28, 'No space left on device', f'{dir}/tmp1')
+
+    monkeypatch.setattr(tempfile, 'TemporaryFile', full)
+    monkeypatch.setattr(restore, 'restore_file', None)
+    assert main(['restore', 'a.png', *ENLARGE]) == 2
+    assert '-o: nothing can be written to out (No space left on device); give another folder' in capsys.readouterr().err
+
+
+def test_a_file_that_could_not_be_written_to_its_end_leaves_nothing(workdir, monkeypatch):
+    save('a.png')
+
+    def interrupted(*paths):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, 'replace', interrupted)
+    for format in FORMATS:
+        assert main(['restore', 'a.png', *ENLARGE, '--format', format]) == 130 and not os.listdir('out')
+
+
+@pytest.mark.parametrize('masks, said', [
+    ('nowhere', '--masks: nowhere is not a folder'),
+    ('empty', '--masks: empty holds no images'),
+    ('others', '--masks: image without mask: a.png; names must agree: the mask of photo.jpg would be photo.png'),
+])
+def test_masks_that_are_not_there_are_told_by_the_option_of_the_command(workdir, capsys, masks, said):
+    for name in ('a.png', 'others/b.png'):
+        save(name)
+    os.mkdir('empty')
+    assert main(['restore', 'a.png', '-m', 'telea', '-o', 'out', '--masks', masks]) == 2
+    assert f'error: {said}' in capsys.readouterr().err

@@ -1,13 +1,11 @@
 """Image files to arrays: the one place where bytes become RGB floats in [0, 1]."""
-import contextlib
-import io
 import re
-import warnings
 
 import cv2
 import numpy as np
-from PIL import Image
 
+from diffrwkvir_arch.data.pillow_file import turned
+from diffrwkvir_arch.data.tiff_file import read_odd_tiff
 from diffrwkvir_arch.errors import InputError
 
 EXTENSIONS = ('.png', '.jpg', '.jpeg', '.bmp', '.tif', '.tiff', '.webp', '.ppm', '.pgm', '.pbm', '.jp2')
@@ -17,8 +15,8 @@ WHITE = {np.dtype(np.uint8): 255., np.dtype(np.uint16): 65535., np.dtype(np.floa
 
 # Of a JPEG: all but those that stand among a scan's pixels, an escaped 255 and restarts.
 MARKER, END = re.compile(rb'\xff([^\x00\x01\xd0-\xd8\xff])', re.DOTALL), b'\xd9'
-# EXIF's tag.
-ORIENTATION = 0x0112
+# How files begin that users have and that are not read here.
+FOREIGN = {'HEIC': rb'....ftyp(hei|hev|mif|msf)', 'JPEG XL': rb'\xff\x0a|....JXL ', 'Photoshop': rb'8BPS'}
 
 
 def decode_image(content, name):
@@ -35,9 +33,9 @@ def decode_image(content, name):
     """
     if not content:
         raise InputError(f'{name}: the image file is empty (0 bytes)')
-    image = None if is_cut_short(content) else decode(content)
+    image = None if is_cut_short(content) else decode(content, name)
     if image is None:
-        raise InputError(f'{name}: not an image, or a damaged one; replace or remove it')
+        raise InputError(f'{name}: {foreign_kind(content) or "not an image, or a damaged one; replace or remove it"}')
     if image.dtype not in WHITE:
         raise InputError(f'{name}: pixels of type {image.dtype} are not supported; convert it to 8 or 16 bits')
     return as_floats(image)
@@ -49,12 +47,31 @@ def as_floats(image):
     return image.astype(np.float32) / np.float32(WHITE[image.dtype])
 
 
-def decode(content):
-    """(H, W, 3) BGR in the file's depth, or None where OpenCV cannot read it."""
+def decode(content, name):
+    """(H, W, 3) BGR in the file's depth, or None where it cannot be read."""
+    stored = read_odd_tiff(content, name)
+    if stored is not None:
+        return cv2.cvtColor(stored, cv2.COLOR_GRAY2BGR) if stored.ndim == 2 else stored[..., :3]
     try:
         return cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
     except cv2.error:
         return None
+
+
+def decode_stored(content, name):
+    """Of a file that decode_image reads: (H, W), or (H, W, 3 or 4) BGR in its depth; with alpha it is upright."""
+    stored = read_odd_tiff(content, name)
+    if stored is not None:
+        return stored
+    stored = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
+    # OpenCV turns colours alone as EXIF says, and reads grey with alpha as equal colours with alpha.
+    return turned(stored, content) if stored.ndim == 3 and stored.shape[2] == 4 else stored
+
+
+def foreign_kind(content):
+    """What an image file of another kind is, for a message; None where it is not known."""
+    kind = next((kind for kind, start in FOREIGN.items() if re.match(start, content, re.DOTALL)), None)
+    return kind and f'{kind} is not read here; convert it to JPEG, PNG or TIFF'
 
 
 def is_cut_short(content):
@@ -80,38 +97,3 @@ def reaches_end(jpeg):
 def has_alpha(content):
     """Whether a PNG stores opacity beside its colours (colour types 4 and 6 of its header)."""
     return content.startswith(b'\x89PNG') and content[25:26] in (b'\x04', b'\x06')
-
-
-@contextlib.contextmanager
-def leniently():
-    """Lets Pillow open large images, too, and say nothing of odd EXIF: OpenCV has decoded them before."""
-    highest, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter('ignore')
-            yield
-    finally:
-        Image.MAX_IMAGE_PIXELS = highest
-
-
-@contextlib.contextmanager
-def opened(content):
-    """An image file (bytes) as Pillow's, for what OpenCV does not tell."""
-    with leniently(), Image.open(io.BytesIO(content)) as image:
-        yield image
-
-
-def turned(image, content):
-    """An image (H, W, ...) that OpenCV has read with its alpha channel, turned as EXIF says; TIFFs it has turned."""
-    try:
-        with opened(content) as file:
-            orientation = 1 if file.format == 'TIFF' else file.getexif().get(ORIENTATION, 1)
-    except Exception:    # what Pillow cannot read stays as it is
-        return image
-    if orientation in (5, 6, 7, 8):
-        image = image.swapaxes(0, 1)
-    if orientation in (2, 3, 6, 7):
-        image = image[:, ::-1]
-    if orientation in (3, 4, 7, 8):
-        image = image[::-1]
-    return np.ascontiguousarray(image)

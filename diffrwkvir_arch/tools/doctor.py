@@ -26,7 +26,7 @@ what they should compute. Exit code 1 where a result is wrong or something fails
 can be trusted. Quote the whole output in a bug report."""
 
 PACKAGES = ('diffrwkvir', 'basicsr', 'torch', 'torchvision', 'triton', 'numba', 'numpy', 'scipy', 'lmdb', 'mmengine',
-            'lpips', 'scikit-image')
+            'lpips', 'scikit-image', 'tifffile')
 # Modules -> what they are for, and how they are installed.
 OPTIONAL = {
     ('spandrel', ): ('HAT, checkpoints of other projects', "pip install 'diffrwkvir[peers]'"),

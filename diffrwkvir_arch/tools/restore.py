@@ -2,13 +2,11 @@
 import argparse
 import contextlib
 import os
+import tempfile
 from pathlib import Path
 
-import cv2
-import numpy as np
 import torch
 
-from diffrwkvir_arch.data.image_file import as_floats, decode_image, turned
 from diffrwkvir_arch.data.inpainting_dataset import FILL
 from diffrwkvir_arch.device import choose_device, out_of_memory
 from diffrwkvir_arch.errors import InputError
@@ -20,21 +18,20 @@ from diffrwkvir_arch.toolbox.logs import warn
 
 from .comparison.journal import key_of
 from .comparison.methods import NETWORKS, SHIPPED, method_or_shipped
+from .comparison.names import UNFIT
 from .comparison.network import finished
 from .comparison.recognition import scale_of
-from .preparation.pieces import write_png
 from .restoration import record
-from .restoration.decoders import heard
+from .restoration.formats import FORMATS, refuse_misfit, write
 from .restoration.inputs import find_images, masks_of
-from .restoration.metadata import chunks_like, page_count
+from .restoration.metadata import page_count
+from .restoration.picture import Picture
 from .restoration.progress import Progress
 
 # Whole, a megapixel takes 2 GB through DiffRWKVIR-tiny and 7 GB through the full network.
 LARGE, TILE_OF_LARGE = 1024 ** 2, 512
 # A network sees about so far.
 SMALL_TILE = 32
-# Of a result that are converted at once.
-ROWS = 256
 
 NOTES = f"""methods, as those of `basicsr compare`:
 {NETWORKS}
@@ -49,10 +46,11 @@ examples:
 
 Writes FOLDER/NAME.png for every image, NAME.jpg.png where another is called NAME too: grey stays grey, 16 bits stay 16
 bits and floats become 16, an alpha channel is enlarged bicubically (beside grey it is written with three equal
-colours). A photograph is turned as its EXIF says; its colour profile and the rest of its EXIF are kept. What is there
-already is left as it is, so that the same command goes on where it was stopped; where it was made of other images, by
-another method or in another way, nothing is done without --force. An image that cannot be restored is told, and the
-others go on."""
+colours). --format jpg is of quality 95 with full colours, webp lossless; these hold 8 bits, and jpg no transparency. A
+photograph is turned as its EXIF says; its colour profile and the rest of its EXIF are kept. What is there already is
+left as it is, so that the same command goes on where it was stopped; where it was made of other images, by another
+method or in another way, nothing is done without --force. An image that cannot be restored is told, and the others go
+on."""
 
 
 def argument_parser():
@@ -64,6 +62,9 @@ def argument_parser():
     parser.add_argument('-m', '--method', help='what restores them: below (default: what comes with the package)')
     parser.add_argument('-o', '--output', type=Path, default=Path('results/restored'), metavar='FOLDER',
                         help='default: %(default)s')
+    parser.add_argument('--format', choices=FORMATS, default='png', help='of the results (default: %(default)s)')
+    parser.add_argument('--suffix', default='', metavar='TEXT',
+                        help='ends their names: _x4 makes photo_x4.png of photo.jpg')
     parser.add_argument('--scale', type=int,
                         help='output side over input side (default: that of the network, or 4)')
     parser.add_argument('--masks', metavar='FOLDER', help='masks of the same names, white where there is a hole')
@@ -90,6 +91,8 @@ def check(args):
         warn(f'--tile {args.tile}: tiles this small are slow and show at their seams; better are 128 and more')
     if args.recursive and args.masks:
         raise InputError('--recursive: masks lie in one folder and go by file names; restore folder by folder')
+    if UNFIT.search(args.suffix):
+        raise InputError(f"--suffix {args.suffix}: it cannot be part of a file's name")
     if args.output.exists() and not args.output.is_dir():
         raise InputError(f'-o: {args.output} is a file; give a folder')
 
@@ -99,57 +102,6 @@ def tile_for(lq, mask, args):
     if args.tile is not None:
         return args.tile or None
     return TILE_OF_LARGE if mask is None and lq.shape[-2] * lq.shape[-1] > LARGE else None
-
-
-class Picture:
-    """An image file: its colours, and what the result shall have of it.
-
-    Raises:
-        InputError: It cannot be read.
-    """
-
-    def __init__(self, path):
-        self.path = path
-        try:
-            self.content = content = path.read_bytes()
-        except OSError as error:
-            raise InputError(f'{path}: {error.strerror}') from None
-        with heard() as self.said:
-            self.colours = decode_image(content, str(path))    # (H, W, 3) RGB float32 in [0, 1]
-            stored = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
-        if stored.dtype == np.float32:
-            low, high = self.colours.min(), self.colours.max()
-            if not (low >= 0 and high <= 1):    # nan included
-                raise InputError(f'{path}: its values are {low:.3g} to {high:.3g}; a float image needs 0 to 1')
-            stored = (stored.clip(0, 1) * 65535).round().astype(np.uint16)
-        self.white = 65535 if stored.dtype == np.uint16 else 255
-        self.is_grey = stored.ndim == 2
-        self.alpha = None
-        if stored.ndim == 3 and stored.shape[2] == 4:
-            # OpenCV turns colours alone as EXIF says, and reads grey with alpha as equal colours with alpha.
-            stored = turned(stored, content)
-            bgr, self.alpha = stored[..., :3], stored[..., 3]
-            self.colours, self.is_grey = as_floats(bgr), (bgr == bgr[..., :1]).all()
-
-    def to_batch(self, device):
-        """(1, 3, H, W) RGB float32 in [0, 1]."""
-        return torch.from_numpy(self.colours.transpose(2, 0, 1))[None].to(device)
-
-    def like_this(self, restored):
-        """(1, 3, h, w) in [0, 1] -> what is written: BGR, or grey, with the alpha channel, in the file's depth."""
-        dtype, code = ((np.uint16 if self.white > 255 else np.uint8),
-                       cv2.COLOR_RGB2GRAY if self.is_grey else cv2.COLOR_RGB2BGR)
-        image = np.empty((*restored.shape[-2:], *(() if self.is_grey else (3, ))), dtype)
-        # Some rows at a time: as floats the image takes four times the memory.
-        for top in range(0, len(image), ROWS):
-            strip = restored[0, :, top:top + ROWS].float().clamp(0, 1).permute(1, 2, 0).cpu().numpy()
-            image[top:top + ROWS] = (cv2.cvtColor(strip, code) * self.white).round()
-        if self.alpha is None:
-            return image
-        if self.is_grey:
-            image = cv2.cvtColor(image, cv2.COLOR_GRAY2BGR)    # OpenCV writes no alpha beside grey
-        height, width = image.shape[:2]
-        return np.dstack([image, cv2.resize(self.alpha, (width, height), interpolation=cv2.INTER_CUBIC)])
 
 
 def restore(picture, restorer, mask, args, device, progress):
@@ -188,6 +140,7 @@ def restore_file(path, target, read_mask, restorer, settings, args, device, prog
     """
     try:
         picture, mask = Picture(path), read_mask()
+        refuse_misfit(picture, restorer.scale, args.format)
         if picture.said:
             progress.tell(path, f'its decoder says: {picture.said[0]}')
         with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=args.amp == 'bf16'):
@@ -204,7 +157,7 @@ def restore_file(path, target, read_mask, restorer, settings, args, device, prog
     pages = page_count(picture.content)
     if pages > 1:
         progress.tell(path, f'the first of its {pages} pages is restored, the others are passed over')
-    write_png(target, result, [*chunks_like(picture.content, result.ndim == 2), record.chunk_of(made_from)])
+    write(target, result, picture.content, made_from, args.format)
     return None
 
 
@@ -219,6 +172,16 @@ def there_already(images, targets, mask_of, settings, output):
                 found[name] = record.read_record(target), here
     record.refuse_others({targets[name]: records for name, records in found.items()}, output)
     return list(found)
+
+
+def refuse_unwritable(output):
+    """Makes the folder of the results; InputError where nothing can be written there, before hours are spent."""
+    output.mkdir(parents=True, exist_ok=True)
+    try:
+        with tempfile.TemporaryFile(dir=output):
+            pass
+    except OSError as error:
+        raise InputError(f'-o: nothing can be written to {output} ({error.strerror}); give another folder') from None
 
 
 def loaded(method, scale, device, args):
@@ -247,9 +210,10 @@ def main(arguments=None):
     args = argument_parser().parse_args(arguments)
     check(args)
     import_users(args.imports)
-    images, passed_over = find_images(args.images, args.recursive, args.output)
+    ending = f'{args.suffix}.{args.format}'
+    images, passed_over = find_images(args.images, args.recursive, args.output, ending)
     mask_of = masks_of(args.masks, images)
-    targets = {name: args.output / f'{name}.png' for name in images}
+    targets = {name: args.output / f'{name}{ending}' for name in images}
     sources = {os.path.realpath(path): path for path in images.values()}
     for place in map(os.path.realpath, targets.values()):
         if place in sources:
@@ -269,7 +233,7 @@ def main(arguments=None):
     failures = []
     if todo:
         restorer = loaded(method, scale, device, args)
-        args.output.mkdir(parents=True, exist_ok=True)
+        refuse_unwritable(args.output)
         try:
             with Progress(len(todo)) as progress:
                 for name in todo:

@@ -2,6 +2,7 @@
 
 Sub-images lie as BasicSR's extract_subimages.py cuts them, with the LR's at the same places as the GT's.
 """
+import contextlib
 import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -132,9 +133,18 @@ def read_image(path):
 
 def write_png(path, image, chunks=()):
     """Writes a PNG that is there whole or not at all; `chunks` (bytes) go between its header and its pixels."""
-    partial = path.with_name(f'.{path.name}.partial')
     png = cv2.imencode('.png', image, [cv2.IMWRITE_PNG_COMPRESSION, COMPRESSION])[1]
-    with partial.open('wb') as file:
-        for part in (png[:HEADER], *chunks, png[HEADER:]):
-            file.write(part)
-    os.replace(partial, path)
+    write_whole(path, (png[:HEADER], *chunks, png[HEADER:]))
+
+
+def write_whole(path, parts):
+    """Writes a file of these parts (bytes) that is there whole or not at all."""
+    partial = path.with_name(f'.{path.name}.partial')
+    try:
+        with partial.open('wb') as file:
+            file.writelines(parts)
+        os.replace(partial, path)
+    except BaseException:    # a full disk, Ctrl-C
+        with contextlib.suppress(OSError):
+            partial.unlink()
+        raise

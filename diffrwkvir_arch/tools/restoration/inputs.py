@@ -14,16 +14,17 @@ from ..preparation.sources import images_of, visible
 READABLE = (*EXTENSIONS, '.jpe', '.jfif', '.gif', '.avif')
 
 
-def find_images(texts, recursive, output):
+def find_images(texts, recursive, output, ending):
     """The images that files and folders name.
 
     Args:
         texts (list of str): Paths.
         recursive (bool): With the subfolders of folders; results then lie in the same subfolders.
         output (Path): The folder of the results.
+        ending (str): Of their names, such as '.png'.
 
     Returns:
-        tuple: dict path of a result without its .png -> path of its image, and what was passed over, in a line, or ''.
+        tuple: dict path of a result without its ending -> path of its image; what was passed over, in a line, or ''.
 
     Raises:
         InputError: A path does not exist, a folder holds no images or the results, or two images have one name.
@@ -44,7 +45,7 @@ def find_images(texts, recursive, output):
             relative.setdefault(Path(os.path.abspath(path)), (path, path.relative_to(place)))
         others += other_things(place, recursive)
     said = ', '.join(f'{count} {what}' for what, count in sorted(others.items()))
-    return named(list(relative.values()), output), said and f'passed over: {said}'
+    return named(list(relative.values()), output, ending), said and f'passed over: {said}'
 
 
 def refuse_results_among_images(folder, recursive, output):
@@ -66,7 +67,7 @@ def other_things(folder, recursive):
     return found
 
 
-def named(images, output):
+def named(images, output, ending):
     """dict name -> path, of a list of (path, path below -o): a for a.jpg, a.jpg where there is an a.png too."""
     stems = Counter(relative.with_suffix('') for _, relative in images)
     found = {}
@@ -74,7 +75,7 @@ def named(images, output):
         stem = relative.with_suffix('')
         name = str(Path(*map(as_file_name, (stem if stems[stem] == 1 else relative).parts)))
         if name in found:
-            raise InputError(f'{found[name]} and {path} would both become {output / name}.png; rename one, or give '
+            raise InputError(f'{found[name]} and {path} would both become {output / name}{ending}; rename one, or give '
                              'each an -o of its own')
         found[name] = path
     return found
@@ -84,6 +85,11 @@ def masks_of(folder, images):
     """Name of every image -> its mask (H, W) when called, or None where no folder is given."""
     if folder is None:
         return lambda name: None
-    source = MaskFolder({'name': folder, 'dataroot_mask': folder})
-    paths = dict(zip(images, source.pair([path.name for path in images.values()], must_use_all=False)))
+    try:
+        source = MaskFolder({'name': folder, 'dataroot_mask': folder})
+        paths = dict(zip(images, source.pair([path.name for path in images.values()], must_use_all=False)))
+    except InputError as error:
+        # As of a dataset's options, which nobody has written here.
+        said = str(error).replace(f"dataset '{folder}': ", '--masks: ', 1)
+        raise InputError(said.replace('dataroot_mask: ', '', 1).replace(' up to filename_tmpl', '', 1)) from None
     return lambda name: source.read_mask(paths[name])

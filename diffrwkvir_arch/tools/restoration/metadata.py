@@ -1,12 +1,18 @@
 """What a result has of its image beside the pixels: colour profile, EXIF and resolution."""
-from PIL import Image
+from typing import NamedTuple, Optional
 
-from diffrwkvir_arch.data.image_file import leniently, opened
+from PIL import ExifTags, Image
 
-from . import png
+from diffrwkvir_arch.data.pillow_file import opened
 
-# Of EXIF: how to turn the image, which was done, and its sides; sides again, in the part with the details.
-DONE, DETAILS, SIDES = (0x0112, 0x0100, 0x0101), 0x8769, (0xA002, 0xA003)
+# Of EXIF: what does not depend on how the pixels lie in the file, as sides, turn and thumbnail do.
+Base = ExifTags.Base
+KEPT = {Base.ImageDescription, Base.Make, Base.Model, Base.Software, Base.DateTime, Base.Artist, Base.HostComputer,
+        Base.Rating, Base.RatingPercent, Base.Copyright, Base.XPTitle, Base.XPComment, Base.XPAuthor, Base.XPKeywords,
+        Base.XPSubject, ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo}
+# Of the part with the details.
+SIDES = Base.ExifImageWidth, Base.ExifImageHeight
+INCH = 2
 # What a colour profile (https://www.color.org/ICC1v42_2006-05.pdf, 7.2) says of its colours, and where.
 COLOURS, RGB, GREY = slice(16, 20), b'RGB ', b'GRAY'
 
@@ -14,8 +20,24 @@ COLOURS, RGB, GREY = slice(16, 20), b'RGB ', b'GRAY'
 UNREADABLE = OSError, ValueError, SyntaxError, EOFError
 
 
-def chunks_like(content, is_grey):
-    """Chunks of a PNG for a result of an image file.
+class Metadata(NamedTuple):
+    """profile (bytes): ICC, or empty; dpi (tuple | None): across, down; exif (bytes): of an upright image, or empty."""
+    profile: bytes = b''
+    dpi: Optional[tuple] = None
+    exif: bytes = b''
+
+    def signed(self, software):
+        """EXIF that says also the resolution, and what software made the image."""
+        exif = Image.Exif()
+        exif.load(self.exif)
+        exif[Base.Software] = software
+        if self.dpi:
+            exif.update({Base.XResolution: self.dpi[0], Base.YResolution: self.dpi[1], Base.ResolutionUnit: INCH})
+        return exif
+
+
+def metadata_of(content, is_grey):
+    """Metadata for a result of an image file.
 
     Args:
         content (bytes): The file.
@@ -23,20 +45,11 @@ def chunks_like(content, is_grey):
     """
     try:
         with opened(content) as image:
-            said = image.info
+            profile, dpi, exif = image.info.get('icc_profile') or b'', image.info.get('dpi', (0, 0)), upright(image)
     except UNREADABLE:
-        return []
-    chunks = []
-    profile = said.get('icc_profile') or b''
-    if profile[COLOURS] == (GREY if is_grey else RGB):
-        chunks.append(png.colour_profile(profile))
-    dpi = said.get('dpi', (0, 0))
-    if all(1 <= dots < 1e5 for dots in dpi):
-        chunks.append(png.resolution(*dpi))
-    exif = upright(said.get('exif', b''))
-    if exif:
-        chunks.append(png.exif(exif))
-    return chunks
+        return Metadata()
+    return Metadata(profile if profile[COLOURS] == (GREY if is_grey else RGB) else b'',
+                    dpi if all(1 <= dots < 1e5 for dots in dpi) else None, exif)
 
 
 def page_count(content):
@@ -48,17 +61,21 @@ def page_count(content):
         return 1
 
 
-def upright(exif):
-    """EXIF (bytes) for an image that was turned as it says and has other sides now; empty where it cannot be read."""
+def upright(image):
+    """EXIF of Pillow's image for one that was turned as it says and has other sides; empty where it cannot be read."""
     try:
-        found = Image.Exif()
-        with leniently():
-            found.load(exif)
-        details = found.get_ifd(DETAILS)
-        for tags, gone in ((found, DONE), (details, SIDES)):
-            for tag in gone:
-                tags.pop(tag, None)
-        return found.tobytes() if found else b''
+        found = image.getexif()
+        # Programs that know arrays describe that of the file there.
+        kept = KEPT - {Base.ImageDescription} if image.format == 'TIFF' else KEPT
+        for tag in set(found) - kept:
+            del found[tag]
+        details = found.get_ifd(ExifTags.IFD.Exif)
+        for tag in SIDES:
+            details.pop(tag, None)
+        found.bigtiff = False    # of a TIFF with offsets of 64 bits, which nothing else has
+        content = found.tobytes() if found else b''
+        Image.Exif().load(content)
+        return content
     except Exception:
         # Cameras write what no reader foresees.
         return b''

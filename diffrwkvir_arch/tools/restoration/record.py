@@ -2,14 +2,14 @@
 import json
 
 import numpy as np
-from PIL.PngImagePlugin import PngImageFile
+from PIL import ExifTags, Image
 
+from diffrwkvir_arch.data.pillow_file import leniently
 from diffrwkvir_arch.errors import InputError
 
 from ..comparison.image_sets import digest
-from . import png
 
-# Of the PNG's text.
+# Of a PNG's text; elsewhere EXIF's software begins so.
 KEYWORD = 'basicsr restore'
 # Entries that are hashes, by what they are hashes of.
 HASHED = {'image': 'another image', 'mask': 'another mask', 'method': 'another method'}
@@ -27,18 +27,14 @@ def record_of(content, mask, settings):
             **settings}
 
 
-def chunk_of(record):
-    """The record as a chunk of a PNG."""
-    return png.text(KEYWORD, json.dumps(record))
-
-
 def read_record(path):
-    """The record in a PNG, or None where there is none, as in files of other programs."""
+    """The record in a result, or None where there is none, as in files of other programs."""
     try:
-        # Not by Image.open, which refuses large ones.
-        with PngImageFile(path) as image:
-            return dict(json.loads(image.info[KEYWORD]))
-    except (OSError, SyntaxError, KeyError, TypeError, ValueError):
+        with leniently(), Image.open(path) as image:
+            said = image.info.get(KEYWORD) or str(image.getexif().get(ExifTags.Base.Software)).removeprefix(KEYWORD)
+        return dict(json.loads(said))
+    except Exception:
+        # What others have written may be anything.
         return None
 
 
