@@ -43,9 +43,10 @@ def why_not(backend, device, dtype):
         if device.type != 'cpu':
             return f"it computes tensors on the CPU, these are on {device}; 'auto' finds what can"
         try:
-            import_module('.numba_body', __package__)
+            body = import_module('.numba_body', __package__)
         except Exception as error:    # numba may be absent, or refuse the NumPy or the Python that it meets
             return f'numba cannot be imported ({error}); pip install -U numba'
+        return body.why_not()
     if backend == 'triton':
         try:
             body = import_module('.triton_body', __package__)
