@@ -1,5 +1,6 @@
 """State evolution over sequences, and the choice of the body that computes it."""
 import torch
+from torch.autograd.forward_ad import unpack_dual
 
 from .backends import choose_backend
 from .checks import check_inputs
@@ -20,7 +21,7 @@ def state_evolution(q, k, v, log_decay, step_size, *, initial_state=None, return
 
     Args:
         q, k (B, L, H, Dk), v (B, L, H, Dv): B, L, H >= 1; Dk and Dv in 1..128.
-        log_decay (B, L, H): <= 0 and finite.
+        log_decay (B, L, H): <= 0; -inf forgets everything.
         step_size (B, L, H): in [0, 1]. With |k| <= 1 the state then cannot diverge. The values of both gates are the
             caller's promise: checking them would wait for the device.
         initial_state (B, H, Dv, Dk): zeros if None.
@@ -29,8 +30,8 @@ def state_evolution(q, k, v, log_decay, step_size, *, initial_state=None, return
             'plain' compute so many tokens at a time, 'numba' keeps a state every so many for the backward pass; others
             ignore it.
         backend: 'recurrent', the definition, one token a step; 'chunked', any device and dtype; 'plain', the same
-            without an operator of its own, for export and function transforms; 'numba', compiled for the CPU; 'triton',
-            for NVIDIA GPUs; 'auto', the last two where they can run, else 'chunked', and 'plain' in torch.export.
+            without an operator of its own, for torch.export and torch.func; 'numba', compiled for the CPU; 'triton',
+            for NVIDIA GPUs; 'auto', the last two where they can run, else 'chunked', and 'plain' under these two.
 
     Returns:
         o (B, L, H, Dv) in v's dtype; with return_state also S (B, H, Dv, Dk). States and sums are float32, or float64
@@ -61,7 +62,11 @@ def run_scans(q, k, v, log_decay, step_size, initial_state, height, width, direc
         return run_recurrent(*inputs, scan_orders(height, width, directions, q.device))
     if backend == 'plain':
         return run_plain(*inputs, height, width, directions, chunk_size or 16)
-    keep_states = torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in inputs)
+    tensors = [x for x in inputs if x is not None]
+    # PyTorch would take the operator for a constant.
+    if not torch.compiler.is_compiling() and any(unpack_dual(x).tangent is not None for x in tensors):
+        raise NotImplementedError(f"backend {backend!r} of state_evolution has no forward-mode derivative; 'plain' has")
+    keep_states = torch.is_grad_enabled() and any(x.requires_grad for x in tensors)
     chunk_size = min(chunk_size, q.shape[1]) if chunk_size else default_chunk_size(q, v, backend)
     o, state, _ = OPERATORS[backend](*inputs, height, width, directions, chunk_size, keep_states)
     return o, state

@@ -6,6 +6,8 @@ import torch
 
 # Whether torch.export is tracing; PyTorch before 2.7 does not tell.
 is_exporting = getattr(torch.compiler, 'is_exporting', lambda: False)
+# Whether a transform of torch.func is at work, such as grad or vmap.
+is_transforming = getattr(torch._C, '_are_functorch_transforms_active', lambda: False)
 
 BACKENDS = ('auto', 'recurrent', 'chunked', 'plain', 'numba', 'triton')
 
@@ -24,7 +26,7 @@ def choose_backend(backend, device, dtype):
     if backend not in BACKENDS:
         raise ValueError(f'backend must be one of {BACKENDS}, got {backend!r}')
     if backend == 'auto':
-        if is_exporting():
+        if is_exporting() or is_transforming():
             return 'plain'
         fast = {'cuda': 'triton', 'cpu': 'numba'}.get(device.type)
         return fast if fast and not why_not(fast, device, dtype) else 'chunked'
@@ -41,9 +43,10 @@ def why_not(backend, device, dtype):
         if device.type != 'cpu':
             return f"it computes tensors on the CPU, these are on {device}; 'auto' finds what can"
         try:
-            import_module('.numba_body', __package__)
+            body = import_module('.numba_body', __package__)
         except Exception as error:    # numba may be absent, or refuse the NumPy or the Python that it meets
             return f'numba cannot be imported ({error}); pip install -U numba'
+        return body.why_not()
     if backend == 'triton':
         try:
             body = import_module('.triton_body', __package__)

@@ -22,7 +22,7 @@ from functools import reduce
 import torch
 import torch.nn.functional as F
 
-from .dtypes import compute_dtype
+from .dtypes import LEAST_LOG_DECAY, compute_dtype
 from .scan_orders import scan_orders
 
 # Elements of one temporary: on a CPU it should stay in the cache, on a GPU it should fill the device.
@@ -139,7 +139,7 @@ def forward(q, k, v, log_decay, step_size, initial_state, height, width, directi
     """As operators.py says."""
     order = scan_orders(height, width, directions, q.device)
     layout = Layout(q, v, order, chunk_size, compute_dtype(q, k, v, log_decay, step_size))
-    g = F.pad(layout.take_gates(log_decay), (1, 0)).cumsum(-1)
+    g = F.pad(layout.take_gates(log_decay).clamp_min_(LEAST_LOG_DECAY), (1, 0)).cumsum(-1)
     e = layout.take_gates(step_size)[..., None]
     streams, v_dim, q_dim = layout.streams, v.shape[-1], q.shape[-1]
 
@@ -164,7 +164,7 @@ def backward(q, k, v, log_decay, step_size, states, height, width, directions, c
     """As operators.py says."""
     order = scan_orders(height, width, directions, q.device)
     layout = Layout(q, v, order, chunk_size, states.dtype)
-    g = F.pad(layout.take_gates(log_decay), (1, 0)).cumsum(-1)
+    g = F.pad(layout.take_gates(log_decay).clamp_min_(LEAST_LOG_DECAY), (1, 0)).cumsum(-1)
     e = layout.take_gates(step_size)[..., None]
     streams, v_dim, q_dim = layout.streams, v.shape[-1], q.shape[-1]
     d_o = torch.zeros_like(v) if d_o is None else d_o

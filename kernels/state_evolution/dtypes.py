@@ -3,6 +3,10 @@ from contextlib import nullcontext
 
 import torch
 
+# Where log_decay is lower, bodies that add it up take this: beside a sum of -1e6 float32 loses what follows, and
+# -inf - -inf is NaN. exp(-64) is nothing beside 1, in float64 too.
+LEAST_LOG_DECAY = -64.
+
 
 def compute_dtype(*tensors):
     """float64 if any tensor is, else float32: states and sums never live in half precision."""

@@ -1,6 +1,7 @@
 """State evolution on the CPU: arranges memory and threads around the walk that numba_kernels.py compiles."""
 import numpy as np
 import torch
+from numba import config
 
 from .dtypes import compute_dtype
 from .numba_kernels import kernels
@@ -10,6 +11,11 @@ from .threads import on_threads
 WORTH_A_THREAD = 2 ** 23
 # For every number of a state: decay, write, read, predict; backwards these anew, and eight more.
 FORWARD, BACKWARD = 4, 12
+
+
+def why_not():
+    """Why numba cannot compute here, or None."""
+    return 'it compiles nothing with NUMBA_DISABLE_JIT set' if config.DISABLE_JIT else None
 
 
 def forward(q, k, v, log_decay, step_size, initial_state, height, width, directions, chunk_size, keep_states):

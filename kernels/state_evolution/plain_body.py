@@ -1,4 +1,4 @@
-"""State evolution in PyTorch operators without memory, for what a graph has to hold whole: torch.export, ONNX, vmap.
+"""State evolution in PyTorch operators without memory, for what takes them apart: torch.export, ONNX, torch.func.
 
 The chunk form of chunked_body.py, with its names, for all chunks at once. From chunk to chunk S' = S P + H: pairs
 of these maps become one map until a single one is left, and learn their states on the way back. (I + A)^-1 merges
@@ -9,7 +9,7 @@ It holds one state per chunk, scan and head, and as many maps; other bodies are 
 import torch
 import torch.nn.functional as F
 
-from .dtypes import compute_dtype, without_autocast
+from .dtypes import LEAST_LOG_DECAY, compute_dtype, without_autocast
 
 
 def forward(q, k, v, log_decay, step_size, initial_state, height, width, directions, chunk_size):
@@ -27,21 +27,23 @@ def forward(q, k, v, log_decay, step_size, initial_state, height, width, directi
 
     with without_autocast(q.device):
         tokens = torch.cat([x.to(dtype) for x in (q, k, v)], -1).transpose(0, 1)
-        gates = torch.stack([x.to(dtype) for x in (log_decay, step_size)], -1).transpose(1, 2).unbind()
+        gates = torch.stack([log_decay.to(dtype).clamp(min=LEAST_LOG_DECAY), step_size.to(dtype)], -1)
+        gates = gates.transpose(1, 2).unbind()
         q_c, k_c, v_c = chunks([visited(tokens, height, width, direction) for direction in directions]).split(
             [q.shape[-1], k.shape[-1], v_dim], -1)
         log_w, e = chunks([visited(gate, height, width, direction)
                            for gate, direction in zip(gates, directions)]).split(1, -1)
-        g = log_w.cumsum(2)
+        g = F.pad(log_w.cumsum(2), (0, 0, 1, 0))    # log r_t0 for t = 0..C
+        g_before, g = g[:, :, :-1], g[:, :, 1:]
         row, column = torch.arange(size, device=q.device)[:, None], torch.arange(size, device=q.device)
         # Exponents that are not used could overflow.
-        erase = (g - log_w - g.mT).clamp(max=0).exp() * (column < row)
-        read = (g - g.mT).clamp(max=0).exp() * (column <= row)
+        erase = (g_before - g.mT).tril(-1).exp().tril(-1)
+        read = (g - g.mT).tril().exp().tril()
 
         ek = k_c * e
         m = q_c @ ek.mT * read
         x = unit_inverse(k_c @ ek.mT * erase, row, column)
-        u, w = x @ v_c, x @ (k_c * -(g - log_w).exp())
+        u, w = x @ v_c, x @ (k_c * -g_before.exp())
         f = ek * (g[:, :, -1:] - g).exp()
         eye = torch.eye(q.shape[-1], dtype=dtype, device=q.device)
         h = u.mT @ f

@@ -13,9 +13,12 @@ fewer bits; so only what is below 1e-4 does, and what is below 1e-11 none.
 import triton
 import triton.language as tl
 
+from .dtypes import LEAST_LOG_DECAY
+
 # Tokens per chunk, the least a tensor core takes.
 CHUNK = tl.constexpr(16)
 LOG2_E = tl.constexpr(1.4426950408889634)
+LEAST = tl.constexpr(LEAST_LOG_DECAY)
 LIFT = tl.constexpr(2048.)
 
 
@@ -211,7 +214,8 @@ def chunk_inverse(k, e, erase, erase_t):
 @triton.jit
 def chunk_gates(log_decay, step_size, pixel, exists, stride_w, stride_e):
     """log2 w_t, log2 r_t0 and e_t of a chunk, (CHUNK,) each; without a token w = 1 and e = 0, which change nothing."""
-    log_w = tl.load(log_decay + pixel * stride_w, exists, other=0.).to(tl.float32) * LOG2_E
+    log_w = tl.load(log_decay + pixel * stride_w, exists, other=0.).to(tl.float32)
+    log_w = tl.maximum(log_w, LEAST, tl.PropagateNan.ALL) * LOG2_E
     e = tl.load(step_size + pixel * stride_e, exists, other=0.).to(tl.float32)
     return log_w, tl.cumsum(log_w, 0), e
 

@@ -1,4 +1,5 @@
 """The recurrence is Eq. 5, and the chunk form computes it: outputs, states and every gradient."""
+import math
 import sys
 from functools import cache
 
@@ -158,6 +159,20 @@ def test_decay_below_the_smallest_float_is_forgetting_not_nan(backend):
     expected = run(inputs, 'recurrent'), gradients(inputs, 'recurrent')[:3]
     for result, truth in zip(sum(results, ()), sum(expected, ())):
         assert relative_error(result, truth) < FLOAT32_BUDGET
+
+
+@pytest.mark.parametrize('regime', ['random', 'flat image'])
+@pytest.mark.parametrize('log_decay', [-100., -1e6, -math.inf])
+@pytest.mark.parametrize('backend', OTHERS)
+def test_a_token_that_forgets_everything_costs_its_neighbours_no_accuracy(backend, log_decay, regime):
+    inputs = make_inputs(length=60, q_dim=16, v_dim=8, regimes=[regime])
+    inputs[3][:, [0, 15, 16, 40]] = log_decay
+    truth = *run(inputs, 'recurrent'), *gradients(inputs, 'recurrent')
+    for dtype, budget in ((torch.float64, 1e-10), (torch.float32, FLOAT32_BUDGET)):
+        rounded = [x.to(dtype) for x in inputs]
+        results = *run(rounded, backend), *gradients(rounded, backend)
+        for name, result, expected in zip(('o', 'state', *NAMES), results, truth):
+            assert relative_error(result, expected) < budget, name
 
 
 @pytest.mark.parametrize('backend', BACKENDS)

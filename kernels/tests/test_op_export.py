@@ -1,10 +1,12 @@
 """What leaves PyTorch holds no operator of ours: torch.export, ONNX; and function transforms, for which `plain` is."""
 import io
+from functools import partial
 
 import pytest
 import torch
-from op_cases import make_inputs, relative_error
+from op_cases import BODIES, make_inputs, relative_error
 from torch import nn
+from torch.autograd import forward_ad
 
 from state_evolution import DIRECTIONS, state_evolution, state_evolution_2d
 
@@ -75,6 +77,23 @@ def test_onnx_runtime_finds_the_same(network, tensors, tmp_path):
     expected = network(*tensors)
     for result, truth in zip(found, expected if isinstance(expected, tuple) else (expected, )):
         assert relative_error(torch.from_numpy(result), truth) < 1e-5
+
+
+def test_auto_passes_through_function_transforms():
+    q, *tensors = make_inputs(length=20)[:5]
+
+    def total(backend, q):
+        return state_evolution(q, *tensors, backend=backend).square().sum()
+
+    for transform in (torch.func.grad, torch.func.jacfwd):
+        assert relative_error(transform(partial(total, 'auto'))(q), transform(partial(total, 'plain'))(q)) < 1e-12
+
+
+@pytest.mark.parametrize('backend', BODIES)
+def test_an_operator_is_not_taken_for_a_constant_in_forward_mode(backend):
+    q, *tensors = make_inputs(length=5)[:5]
+    with forward_ad.dual_level(), pytest.raises(NotImplementedError, match="forward-mode derivative; 'plain' has"):
+        state_evolution(forward_ad.make_dual(q, q), *tensors, backend=backend)
 
 
 def test_function_transforms_pass_through_plain():

@@ -10,9 +10,9 @@ import torch
 from op_cases import make_inputs, relative_error
 from torch.utils.data import DataLoader, Dataset
 
-from state_evolution import DIRECTIONS, state_evolution_2d
+from state_evolution import DIRECTIONS, backends, state_evolution, state_evolution_2d
 
-pytest.importorskip('numba')
+numba = pytest.importorskip('numba')
 
 from state_evolution import numba_body, numba_kernels, threads
 
@@ -105,6 +105,17 @@ def run_program(**environment):
 def test_compiled_code_is_kept_on_disk(tmp_path):
     assert run_program(NUMBA_CACHE_DIR=str(tmp_path)) == (0, 1)
     assert run_program(NUMBA_CACHE_DIR=str(tmp_path)) == (1, 0)
+
+
+def test_where_numba_must_not_compile_auto_is_chunked(monkeypatch):
+    monkeypatch.setattr(numba.config, 'DISABLE_JIT', 1)
+    backends.why_not.cache_clear()
+    tensors = make_inputs(dtype=torch.float32)[:5]
+    assert torch.equal(state_evolution(*tensors), state_evolution(*tensors, backend='chunked'))
+    with pytest.raises(ValueError, match="'numba' cannot run here: .* NUMBA_DISABLE_JIT"):
+        state_evolution(*tensors, backend='numba')
+    monkeypatch.undo()
+    backends.why_not.cache_clear()
 
 
 def test_without_a_place_for_the_cache_it_compiles_anew(monkeypatch):

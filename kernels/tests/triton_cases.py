@@ -34,6 +34,7 @@ class Case:
     regimes: tuple = ('random',)    # one sample of each
     initial: bool = True
     uses: tuple = (True, True)      # of o and the last state, which carry gradient
+    forgets: bool = False           # everything at some tokens
     scale: float = 1.               # of the gradients that arrive
     slabs: int = 1
     segments: int = 1               # of a slab
@@ -58,6 +59,7 @@ CASES = {
     '16x34, two slabs, each in two segments': Case(16, 34, (3,), slabs=2, segments=2, regimes=('flat image',)),
     'three parts': Case(9, 9, (1, 2), parts=3, regimes=('nearly parallel keys',), segments=2),
     'small gradients': Case(width=50, scale=1e-3),
+    'some tokens forget everything': Case(width=50, regimes=('random', 'flat image'), forgets=True),
     'every regime': Case(width=80, regimes=tuple(REGIMES)),
     # A sample that decays begins with a step of nearly 0, so that float16 holds little of that row of (I + A)^-1.
     'every regime, other samples': Case(width=80, regimes=tuple(REGIMES), seed=50),
@@ -98,6 +100,8 @@ def inputs_of(case, dtype, device):
                for seed in range(case.seed, case.seed + scans + 1)]
     q, k, v = (x.to(device, dtype) for x in batches[0][:3])
     log_decay, step_size, state = (torch.stack([batch[i] for batch in batches[1:]]).to(device) for i in (3, 4, 5))
+    if case.forgets:
+        log_decay[:, :, [0, 15, 16, 40]] = -torch.inf
     return [q, k, v, log_decay, step_size, state if case.initial else None]
 
 
