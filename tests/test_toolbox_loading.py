@@ -3,7 +3,10 @@ import logging
 import math
 import os
 import random
+import subprocess
+import sys
 import threading
+from pathlib import Path
 
 import basicsr.data
 import basicsr.train
@@ -23,6 +26,7 @@ from diffrwkvir_arch.toolbox.loading import SeededSampler
 from test_data import make_lmdb
 
 LOG = logging.getLogger('test')
+ROOT = Path(__file__).parent.parent
 
 
 @pytest.fixture
@@ -167,6 +171,25 @@ def test_data_parallel_batches_are_counted_once():
 def test_an_unknown_phase_is_refused():
     with pytest.raises(InputError, match="got 'trian'"):
         build_dataloader(Draws(), {'phase': 'trian'})
+
+
+# ----- the end -----
+
+
+def test_an_error_ends_workers_too():
+    # The traceback of what nobody catches keeps the loader's iterator alive.
+    script = f'''
+import torch, diffrwkvir_arch
+from basicsr.data import build_dataloader
+loader = build_dataloader(torch.arange(99.), {{'phase': 'train', 'batch_size_per_gpu': 1, 'num_worker_per_gpu': 2}})
+for batch in loader:
+    print(loader._iterator._workers[0].pid, flush=True)
+    raise RuntimeError('CUDA out of memory')
+'''
+    result = subprocess.run([sys.executable, '-c', script], capture_output=True, text=True, timeout=60, cwd=ROOT)
+    assert result.returncode == 1 and result.stderr.endswith('RuntimeError: CUDA out of memory\n'), result.stderr
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(result.stdout), 0)
 
 
 # ----- prefetching -----

@@ -1,8 +1,10 @@
 """From datasets to batches: samplers, loaders, prefetchers, and how many epochs training takes."""
 import math
+import os
 import random
 import signal
 import sys
+import threading
 from functools import partial
 
 import basicsr.data
@@ -119,17 +121,26 @@ def refuse_empty_loader(loader, sampler, opt):
                          f'{math.ceil(batch * opt["world_size"] / images)}')
 
 
-def outlive_first_sigterm():
-    """Lets this worker go on after one SIGTERM: a cluster sends it to all processes, and the last iteration needs data.
+def outlive_sigterm():
+    """Lets a worker go on after SIGTERM, which a cluster sends to all processes: the last iteration needs data.
 
-    The second one ends it, such as DataLoader sends to workers that hang; without a parent PyTorch's watchdog does.
+    Its parent's ends it, such as DataLoader and Python's exit send; without a parent PyTorch's watchdog does.
     """
-    signal.signal(signal.SIGTERM, lambda number, frame: signal.signal(signal.SIGTERM, signal.SIG_DFL))
+    if not hasattr(signal, 'sigwaitinfo'):
+        return    # macOS, Windows.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+
+    def wait():
+        while signal.sigwaitinfo({signal.SIGTERM}).si_pid != os.getppid():
+            pass
+        os._exit(0)
+
+    threading.Thread(target=wait, daemon=True).start()
 
 
 def start_worker(worker_id, rank):
     """Seeds a worker's numpy and random from torch's, which differ per worker and epoch; and per rank."""
-    outlive_first_sigterm()
+    outlive_sigterm()
     seed = (torch.initial_seed() + rank * 1000003) % 2**32
     np.random.seed(seed)
     random.seed(seed)
