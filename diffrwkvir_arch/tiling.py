@@ -44,7 +44,8 @@ def restore_tiled(restore, lq, scale, tile, overlap):
             piece = restore(lq[..., rows, columns]).float()
             if blended is None:
                 blended = piece.new_zeros(1, piece.shape[1], scale * height, scale * width)
-            blended[..., enlarged(rows, scale), enlarged(columns, scale)] += piece * row_weights[:, None] * column_weights
+            place = (..., enlarged(rows, scale), enlarged(columns, scale))
+            blended[place] += piece * row_weights[:, None] * column_weights
     return blended
 
 

@@ -179,6 +179,7 @@ def assert_same(one, two):
     if isinstance(one, dict):
         assert one.keys() == two.keys()
     if isinstance(one, (dict, list, tuple)):
+        assert len(one) == len(two)
         for key in one if isinstance(one, dict) else range(len(one)):
             assert_same(one[key], two[key])
     else:

@@ -7,7 +7,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 PLUGIN = ROOT / 'diffrwkvir_arch'
 # Modules that import nothing of the plugin but each other.
-LEAVES = {f'diffrwkvir_arch.{name}' for name in ('bicubic', 'device', 'errors', 'registration', 'pretrained',
+LEAVES = {f'diffrwkvir_arch.{name}' for name in ('bicubic', 'device', 'draws', 'errors', 'registration', 'pretrained',
                                                'lpips_network', 'self_ensemble', 'tiling', 'values')}
 
 

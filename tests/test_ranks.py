@@ -1,12 +1,7 @@
-"""What processes draw: each of them its own, alike in every run, and nothing twice after a resumption."""
-import copy
-import logging
-import os
+"""What processes draw: each of them its own, alike in every run."""
 import random
 import sys
 
-import basicsr.data
-import basicsr.train
 import numpy as np
 import pytest
 import torch
@@ -15,7 +10,7 @@ from basicsr.utils import options as basicsr_options
 from test_toolbox_loading import Draws, train_loader
 
 from diffrwkvir_arch.toolbox import options as toolbox_options
-from diffrwkvir_arch.toolbox import resuming
+from diffrwkvir_arch.toolbox import repeating
 
 
 @pytest.fixture
@@ -40,38 +35,23 @@ def differ(*draws):
 
 def test_workers_of_two_ranks_draw_differently(monkeypatch):
     def drawn(rank):
-        monkeypatch.setattr(basicsr.data, 'get_dist_info', lambda: (rank, 2))
-        # random's and numpy's; torch's come from the loader, which has seeds alike.
-        return torch.cat(list(train_loader(Draws(), num_worker_per_gpu=1)))[:, :2]
+        monkeypatch.setattr(repeating, 'get_dist_info', lambda: (rank, 2))
+        return torch.cat(list(train_loader(Draws(), num_worker_per_gpu=1)))
 
     first, second = drawn(0), drawn(1)
     assert (first != second).all() and torch.equal(first, drawn(0))
 
 
-def test_a_resumed_run_draws_no_seeds_of_workers_again(opt):
-    def seeds(**more):
-        loader = basicsr.train.create_train_val_dataloader(copy.deepcopy({**opt, **more}), logging.getLogger())[0]
-        return loader.generator.initial_seed()
-
-    assert seeds() == opt['manual_seed'] and seeds(resumed_from=(1, 4)) == opt['manual_seed'] + 4
-
-
-def test_every_rank_goes_on_with_a_random_state_of_its_own(opt, monkeypatch):
+def test_every_rank_draws_numbers_of_its_own_in_every_iteration(opt, monkeypatch):
     model = build_model(opt)
-    states = []
-    for iteration in (3, 6):
-        model.save_training_state(0, iteration)
-        states.append(torch.load(os.path.join(opt['path']['training_states'], f'{iteration}.state')))
-    saved = draw()
 
-    def drawn(rank, state):
-        monkeypatch.setattr(resuming, 'get_dist_info', lambda: (rank, 3))
-        model.resume_training(copy.deepcopy(state))
+    def drawn(rank, iteration):
+        monkeypatch.setattr(repeating, 'get_dist_info', lambda: (rank, 3))
+        model.update_learning_rate(iteration)
         return draw()
 
-    assert drawn(0, states[0]) == saved
-    others = [drawn(rank, state) for rank in (1, 2) for state in states]
-    assert differ(saved, *others) and drawn(1, states[0]) == others[0]
+    others = [drawn(rank, iteration) for rank in range(3) for iteration in (1, 2)]
+    assert differ(*others) and drawn(1, 1) == others[2]
 
 
 def test_every_rank_starts_from_a_seed_of_its_own(options, write_options, monkeypatch):

@@ -3,7 +3,10 @@ import logging
 import math
 import os
 import random
+import subprocess
+import sys
 import threading
+from pathlib import Path
 
 import basicsr.data
 import basicsr.train
@@ -14,7 +17,7 @@ import pytest
 import torch
 from basicsr.data import build_dataloader, build_dataset
 from basicsr.data.data_sampler import EnlargedSampler
-from basicsr.data.prefetch_dataloader import CPUPrefetcher, PrefetchDataLoader, PrefetchGenerator
+from basicsr.data.prefetch_dataloader import CPUPrefetcher, PrefetchGenerator
 from basicsr.utils import FileClient
 from basicsr.utils.file_client import LmdbBackend
 
@@ -23,6 +26,7 @@ from diffrwkvir_arch.toolbox.loading import SeededSampler
 from test_data import make_lmdb
 
 LOG = logging.getLogger('test')
+ROOT = Path(__file__).parent.parent
 
 
 @pytest.fixture
@@ -131,13 +135,17 @@ def test_epochs_draw_different_augmentations(persistent):
     # Workers draw differently from each other, and the same in every run.
     assert len(set(first.flatten().tolist())) == first.numel()
     assert torch.equal(first, epochs(build_dataloader)[0])
+    # Whichever worker reads a sample, and were it none.
+    loader = train_loader(Draws(), num_worker_per_gpu=0)
+    assert torch.equal(torch.cat(list(loader)), first) and torch.equal(torch.cat(list(loader)), second)
     if not persistent:
         first, second = epochs(build_dataloader.upstream)
         assert torch.equal(first[:, :2], second[:, :2])  # random and numpy repeat
 
 
-def test_loading_leaves_the_random_state_that_is_saved_alone():
-    loader, before = train_loader(Draws(), num_worker_per_gpu=1), torch.get_rng_state()
+@pytest.mark.parametrize('workers', [0, 1])
+def test_loading_leaves_the_random_state_alone(workers):
+    loader, before = train_loader(Draws(), num_worker_per_gpu=workers), torch.get_rng_state()
     list(loader)
     assert torch.equal(torch.get_rng_state(), before)
     list(train_loader(Draws(), build_dataloader.upstream, num_worker_per_gpu=1, persistent_workers=False))
@@ -169,6 +177,27 @@ def test_an_unknown_phase_is_refused():
         build_dataloader(Draws(), {'phase': 'trian'})
 
 
+# ----- the end -----
+
+
+@pytest.mark.parametrize('mode', [None, 'cpu'])
+def test_an_error_ends_workers_too(mode):
+    # The traceback of what nobody catches keeps the loader's iterator alive.
+    script = f'''
+import torch, diffrwkvir_arch
+from basicsr.data import build_dataloader
+loader = build_dataloader(torch.arange(99.), {{'phase': 'train', 'batch_size_per_gpu': 1, 'num_worker_per_gpu': 2,
+                                              'prefetch_mode': {mode!r}}})
+for batch in loader:
+    print(loader._iterator._workers[0].pid, flush=True)
+    raise RuntimeError('CUDA out of memory')
+'''
+    result = subprocess.run([sys.executable, '-c', script], capture_output=True, text=True, timeout=60, cwd=ROOT)
+    assert result.returncode == 1 and result.stderr.endswith('RuntimeError: CUDA out of memory\n'), result.stderr
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(result.stdout), 0)
+
+
 # ----- prefetching -----
 
 
@@ -183,7 +212,6 @@ class Failing(Draws):
 @pytest.mark.parametrize('workers', [0, 1])
 def test_a_failure_while_prefetching_is_raised_instead_of_waiting_for_ever(workers):
     loader = train_loader(Failing(), prefetch_mode='cpu', num_worker_per_gpu=workers)
-    assert isinstance(loader, PrefetchDataLoader)
     prefetcher = CPUPrefetcher(loader)
     prefetcher.reset()
     with pytest.raises(InputError, match=r'03\.png: damaged'):
@@ -192,7 +220,6 @@ def test_a_failure_while_prefetching_is_raised_instead_of_waiting_for_ever(worke
 
 
 def test_upstream_waits_for_ever(monkeypatch):
-    monkeypatch.setattr(PrefetchGenerator, 'run', PrefetchGenerator.run.upstream)
     monkeypatch.setattr(threading, 'excepthook', lambda arguments: None)
 
     def fail():
@@ -203,6 +230,13 @@ def test_upstream_waits_for_ever(monkeypatch):
     generator.join()
     # The thread has ended and left nothing to wake the one that waits.
     assert generator.queue.empty()
+
+
+@pytest.mark.parametrize('workers, queue, factor', [(0, 1, 3), (1, 4, 6), (2, 1, 3), (2, 4, 4)])
+def test_the_queue_is_of_batches_beyond_those_that_workers_read_ahead_anyway(workers, queue, factor):
+    loader = train_loader(Draws(), prefetch_mode='cpu', num_worker_per_gpu=workers, num_prefetch_queue=queue)
+    assert (loader.num_workers, loader.prefetch_factor) == (max(1, workers), factor)
+    assert train_loader(Draws(), num_worker_per_gpu=2).prefetch_factor == 2
 
 
 def test_prefetched_batches_are_those_of_the_loader_epoch_after_epoch():

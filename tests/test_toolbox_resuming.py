@@ -1,7 +1,6 @@
 """Training states: what they hold, which one is taken up again, and that the run goes on as if it had never stopped."""
 import copy
 import os
-import random
 
 import basicsr.train
 import numpy as np
@@ -15,7 +14,6 @@ from test_toolbox_checkpoints import network_file
 from diffrwkvir_arch.cli import main
 from diffrwkvir_arch.errors import InputError
 from diffrwkvir_arch.toolbox import resuming
-from diffrwkvir_arch.toolbox.resuming import get_random_states, set_random_states
 
 
 def test_upstream_cannot_resume_without_cuda_and_archives_what_it_should_resume(opt, model, tmp_path, monkeypatch):
@@ -115,16 +113,14 @@ def test_an_explicit_state_brings_its_own_networks(opt, model, tmp_path):
         basicsr.train.load_resume_state(renamed)
 
 
-def test_a_state_holds_best_metrics_and_random_states_as_plain_values(model, opt):
+def test_a_state_holds_best_metrics_as_plain_values(model, opt):
     model.best_metric_results = {'some': {'psnr': {'better': 'higher', 'val': np.float64(30), 'iter': 2}}}
     model.save_training_state(0, 3)
     state = torch.load(os.path.join(opt['path']['training_states'], '3.state'), weights_only=True)
     assert state['best_metric_results']['some']['psnr']['val'] == 30
-    drawn = random.random(), np.random.rand(), torch.rand(1).item()
     other = build_model(opt)
     other.resume_training(copy.deepcopy(state))
     assert other.best_metric_results['some']['psnr'] == {'better': 'higher', 'val': 30, 'iter': 2}
-    assert (random.random(), np.random.rand(), torch.rand(1).item()) == drawn
     BaseModel.save_training_state.upstream(model, 0, 6)
     assert 'best_metric_results' not in torch.load(os.path.join(opt['path']['training_states'], '6.state'))
 
@@ -154,14 +150,6 @@ def test_sets_that_nothing_is_measured_on_resume_too(model, opt):
     resumed = build_model(opt)
     resumed.resume_training(state)
     assert resumed.best_metric_results == {}
-
-
-def test_random_states_survive_with_a_normal_number_in_store():
-    np.random.normal()  # numpy draws two and keeps one
-    states = get_random_states()
-    drawn = np.random.normal(), np.random.normal()
-    set_random_states(states)
-    assert (np.random.normal(), np.random.normal()) == drawn
 
 
 def test_basicsrs_own_states_still_load_and_other_networks_states_are_refused(model, opt):

@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from small_sr import photographs
 
-from diffrwkvir_arch.data.degradations import build_degradations, drawn_for
+from diffrwkvir_arch.data.degradations import build_degradations
+from diffrwkvir_arch.draws import drawn_for
 from diffrwkvir_arch.errors import InputError
 from diffrwkvir_arch.tools.demo import TRAIN, photograph
 from diffrwkvir_arch.tools.pairs import write_pairs
@@ -61,7 +62,7 @@ def degrade(folder, scale, kind):
     degradation, = build_degradations('--degradation', {'type': kind}, scale)
     for path in sorted((folder / 'GT').iterdir()):
         gt = read_image(path)[..., ::-1].astype(np.float32) / 255
-        with drawn_for(path.stem, seed=0):
+        with drawn_for(0, path.stem):
             lq = degradation(gt)[..., ::-1]
         write_png(folder / 'LQ' / path.name, (lq * 255).round().astype(np.uint8))
 

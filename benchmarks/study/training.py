@@ -9,7 +9,6 @@ from basicsr.utils import set_random_seed
 from diffrwkvir_arch.tools.call_cost import milliseconds
 from diffrwkvir_arch.tools.scores import mean_rows
 from diffrwkvir_arch.toolbox.checkpoints import read_checkpoint, write_whole
-from diffrwkvir_arch.toolbox.resuming import get_random_states
 from diffrwkvir_arch.toolbox.stopping import stop_request
 
 from .methods import SCALE
@@ -62,7 +61,7 @@ def stage_options(job, number, total, device):
     stage = job.stages[number]
     return {
         'model_type': stage['model_type'], 'scale': SCALE, 'num_gpu': int(device.type == 'cuda'), 'is_train': True,
-        'dist': False, 'network_g': stage['network_g'],
+        'dist': False, 'manual_seed': job.seed, 'network_g': stage['network_g'],
         'path': {'pretrain_network_s1': str(weights_file(job, 0)), 'param_key_s1': 'params', 'models': str(job.folder)},
         'train': {
             'ema_decay': 0, 'clip_grad_norm': 1.,
@@ -161,5 +160,4 @@ def save(file, stage, model, progress):
     write_whole({
         'stage': stage, 'progress': progress, 'weights': model.get_bare_model(model.net_g).state_dict(),
         'optimizers': [optimizer.state_dict() for optimizer in model.optimizers],
-        'schedulers': [scheduler.state_dict() for scheduler in model.schedulers],
-        'random_states': get_random_states()}, str(file))
+        'schedulers': [scheduler.state_dict() for scheduler in model.schedulers]}, str(file))

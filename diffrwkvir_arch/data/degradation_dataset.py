@@ -4,9 +4,10 @@ from basicsr.utils.img_process_util import usm_sharp
 from basicsr.utils.registry import DATASET_REGISTRY
 
 from diffrwkvir_arch.data.checks import check_seed
-from diffrwkvir_arch.data.degradations import build_degradations, drawn_for, reach_of
+from diffrwkvir_arch.data.degradations import build_degradations, reach_of
 from diffrwkvir_arch.data.image_list import ImageList
 from diffrwkvir_arch.data.image_source import shown, to_tensor
+from diffrwkvir_arch.draws import drawn_for
 from diffrwkvir_arch.errors import InputError
 from diffrwkvir_arch.values import check_flag
 
@@ -90,7 +91,7 @@ class DegradationDataset(ImageList):
                 gt, lq = paired_random_crop(gt, lq, size, self.scale, path)
         else:
             gt = self.prepared(gt, path)
-            with drawn_for(self.stem(path), self.seed):
+            with drawn_for(self.seed, self.stem(path)):
                 lq = self.degrade(gt)
         return {'lq': to_tensor(lq, {}), 'gt': to_tensor(gt, {}), 'lq_path': path, 'gt_path': path}
 

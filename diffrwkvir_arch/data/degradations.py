@@ -1,10 +1,5 @@
 """What an option file can do to an image, by name, one after another."""
-import contextlib
-import hashlib
 import math
-import random
-
-import numpy as np
 
 from diffrwkvir_arch.data.checks import check_keys
 from diffrwkvir_arch.data.real_esrgan import RealESRGAN
@@ -70,17 +65,3 @@ def reach_of(degradations, scale):
         if degradation.shrinks:
             size = scale
     return math.ceil(reach / scale) * scale
-
-
-@contextlib.contextmanager
-def drawn_for(stem, seed):
-    """Within it `random` and `numpy.random` draw what follows from a file's stem and a seed; after it they go on."""
-    states = random.getstate(), np.random.get_state()
-    digest = hashlib.sha256(f'{seed} {stem}'.encode()).digest()
-    random.seed(digest)
-    np.random.seed(np.frombuffer(digest, '<u4'))
-    try:
-        yield
-    finally:
-        random.setstate(states[0])
-        np.random.set_state(states[1])

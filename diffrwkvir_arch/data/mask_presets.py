@@ -86,7 +86,7 @@ class DrawnMasks:
         check_seed(f'{option}.seed', seed)
 
     def at_random(self, height, width):
-        """A mask (H, W) for training; follows `random`, which workers and resumed runs seed."""
+        """A mask (H, W) for training; follows `random`."""
         return self.draw(height, width, np.random.default_rng(random.getrandbits(64)))
 
     def of_stem(self, stem, height, width):

@@ -17,8 +17,9 @@ def mend():
     mend_imports()
 
     from diffrwkvir_arch.toolbox import (checkpoints, distributed, images, lmdb_backend, loading, locking, logs,
-                                         options, registries, resuming, schedules, several_sets, stopping, training)
+                                         options, registries, repeating, resuming, schedules, several_sets, stopping,
+                                         training)
     for part in (registries, options, distributed, loading, lmdb_backend, images, checkpoints, training, schedules,
-                 resuming, locking, several_sets, stopping, logs):
+                 repeating, resuming, locking, several_sets, stopping, logs):
         part.mend()
     _mended = True

@@ -1,19 +1,19 @@
 """From datasets to batches: samplers, loaders, prefetchers, and how many epochs training takes."""
 import math
-import random
+import os
 import signal
 import sys
-from functools import partial
+import threading
 
 import basicsr.data
 import basicsr.train
-import numpy as np
 import torch
 from basicsr.data.data_sampler import EnlargedSampler
-from basicsr.data.prefetch_dataloader import CPUPrefetcher, PrefetchDataLoader, PrefetchGenerator
+from basicsr.data.prefetch_dataloader import CPUPrefetcher
 
 from diffrwkvir_arch.errors import InputError
 from diffrwkvir_arch.toolbox.patching import swap
+from diffrwkvir_arch.toolbox.repeating import Places, SeededSamples
 from diffrwkvir_arch.toolbox.several_sets import silence_false_warning
 
 
@@ -21,7 +21,6 @@ def mend():
     """Applies the mends of this file."""
     mend_number_of_epochs()
     mend_loader()
-    mend_hanging_prefetcher()
     mend_prefetcher_started_twice()
 
 
@@ -44,12 +43,15 @@ class SeededSampler(EnlargedSampler):
         """Leaves out the first `samples` of this rank in that epoch, which an interrupted run has seen."""
         self.entry = (epoch, samples)
 
+    @property
+    def first(self):
+        """How many of this rank's samples the present epoch leaves out."""
+        return self.entry[1] if self.entry[0] == self.epoch else 0
+
     def __iter__(self):
         generator = torch.Generator().manual_seed(self.seed + self.epoch)
         order = torch.randperm(self.total_size, generator=generator)[self.rank::self.num_replicas]
-        if self.entry[0] == self.epoch:
-            order = order[self.entry[1]:]
-        return iter((order % len(self.dataset)).tolist())
+        return iter((order[self.first:] % len(self.dataset)).tolist())
 
 
 def mend_number_of_epochs():
@@ -96,8 +98,6 @@ def mend_number_of_epochs():
             epoch, iteration = opt['resumed_from']
             # The epochs of the interrupted run may have been longer: another batch size, other numbers of GPUs.
             total_epochs = max(total_epochs, epoch + math.ceil((total_iters - iteration) / len(train_loader)))
-            # Workers must not draw again what they drew before the interruption.
-            train_loader.generator.manual_seed(opt['manual_seed'] + iteration)
             done = iteration - epoch * len(train_loader)
             if 0 < done < len(train_loader):
                 train_sampler.enter_at(epoch, done * train_loader.batch_size)
@@ -119,20 +119,21 @@ def refuse_empty_loader(loader, sampler, opt):
                          f'{math.ceil(batch * opt["world_size"] / images)}')
 
 
-def outlive_first_sigterm():
-    """Lets this worker go on after one SIGTERM: a cluster sends it to all processes, and the last iteration needs data.
+def outlive_sigterm(worker_id):
+    """Lets a worker go on after SIGTERM, which a cluster sends to all processes: the last iteration needs data.
 
-    The second one ends it, such as DataLoader sends to workers that hang; without a parent PyTorch's watchdog does.
+    Its parent's ends it, such as DataLoader and Python's exit send; without a parent PyTorch's watchdog does.
     """
-    signal.signal(signal.SIGTERM, lambda number, frame: signal.signal(signal.SIGTERM, signal.SIG_DFL))
+    if not hasattr(signal, 'sigwaitinfo'):
+        return    # macOS, Windows.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
 
+    def wait():
+        while signal.sigwaitinfo({signal.SIGTERM}).si_pid != os.getppid():
+            pass
+        os._exit(0)
 
-def start_worker(worker_id, rank):
-    """Seeds a worker's numpy and random from torch's, which differ per worker and epoch; and per rank."""
-    outlive_first_sigterm()
-    seed = (torch.initial_seed() + rank * 1000003) % 2**32
-    np.random.seed(seed)
-    random.seed(seed)
+    threading.Thread(target=wait, daemon=True).start()
 
 
 def collate(items):
@@ -150,85 +151,54 @@ def collate(items):
 
 def mend_loader():
     """Faults of data/__init__.py:42-101: every epoch's new workers get the same seed, so they repeat the same crops and
-    flips; each validation draws from the random numbers of training, so that they depend on val_freq; images of several
-    sizes end in "stack expects each tensor to be equal size"; `persistent_workers: true` without workers (and on
-    validation data, which has none) is a ValueError; under a launcher the start method is spawn, and each epoch waits
-    for workers that import torch anew.
-    Mend: seeds come from a generator of the loader's own that moves on, workers are forked on Linux and kept, unless
-    persistent_workers says false.
+    flips; what a sample draws depends on the worker that reads it, and on all that it has read; images of several sizes
+    end in "stack expects each tensor to be equal size"; `persistent_workers: true` without workers (and on validation
+    data, which has none) is a ValueError; under a launcher the start method is spawn, and each epoch waits for workers
+    that import torch anew. With `prefetch_mode: cpu` a thread reads, which draws from training's random numbers, ends
+    without a word at an unreadable image, so that training waits for ever, and keeps workers from ending with it.
+    Mend: SeededSamples; workers are forked on Linux and kept, unless persistent_workers says false; they read ahead
+    num_prefetch_queue batches more than by themselves, instead of a thread.
     """
 
     def build_dataloader(dataset, dataset_opt, num_gpu=1, dist=False, sampler=None, seed=None):
         phase = dataset_opt['phase']
         pin_memory = dataset_opt.get('pin_memory', False) and torch.cuda.is_available()
-        # An own generator: every pass draws a seed, and must not move the random state that training goes on with,
-        # whether or not it validates, and that training states store.
+        # An own generator: every pass draws a seed, and must not move the random state of whoever loads.
         generator = torch.Generator()
         arguments = {'dataset': dataset, 'pin_memory': pin_memory, 'generator': generator}
         if phase == 'train':
             processes = 1 if dist else max(1, num_gpu)
             workers = dataset_opt.get('num_worker_per_gpu', 0) * processes
-            if seed is not None:
-                generator.manual_seed(seed)
+            if dataset_opt.get('prefetch_mode') == 'cpu':
+                workers = max(1, workers)
+                # Batches ahead of each; two are PyTorch's own.
+                arguments['prefetch_factor'] = 2 + math.ceil(dataset_opt.get('num_prefetch_queue', 1) / workers)
+            if sampler is None:
+                sampler = torch.utils.data.RandomSampler(dataset, generator=generator.manual_seed(seed or 0))
             arguments.update(
+                dataset=SeededSamples(dataset),
                 batch_size=dataset_opt['batch_size_per_gpu'] * processes,
-                shuffle=sampler is None,
-                sampler=sampler,
+                sampler=Places(sampler, seed),
                 drop_last=True,
                 collate_fn=collate,
                 num_workers=workers)
             if workers > 0:
                 arguments.update(
-                    worker_init_fn=partial(start_worker, rank=basicsr.data.get_dist_info()[0]),
+                    worker_init_fn=outlive_sigterm,
                     persistent_workers=dataset_opt.get('persistent_workers', True),
                     multiprocessing_context='fork' if sys.platform == 'linux' else None)
         elif phase in ('val', 'test'):
             arguments.update(batch_size=1, shuffle=False, num_workers=0)
         else:
             raise InputError(f"dataset phase must be 'train', 'val' or 'test', got {phase!r}")
-        if dataset_opt.get('prefetch_mode') == 'cpu':
-            return PrefetchDataLoader(num_prefetch_queue=dataset_opt.get('num_prefetch_queue', 1), **arguments)
         return torch.utils.data.DataLoader(**arguments)
 
     swap(basicsr.data, 'build_dataloader', build_dataloader)
 
 
-class Failure:
-    """Carries an exception from the prefetching thread to the one that waits for a batch."""
-
-    def __init__(self, exception):
-        self.exception = exception
-
-
-def mend_hanging_prefetcher():
-    """Fault: data/prefetch_dataloader.py:25-28, with `prefetch_mode: cpu` an unreadable image ends the prefetching
-    thread and training waits for its next batch for ever.
-    Mend: the exception travels through the queue and is raised where the batch was asked for.
-    """
-
-    def run(self):
-        try:
-            for item in self.generator:
-                self.queue.put(item)
-            self.queue.put(None)
-        except Exception as exception:
-            self.queue.put(Failure(exception))
-
-    def __next__(self):
-        item = self.queue.get()
-        if isinstance(item, Failure):
-            raise item.exception
-        if item is None:
-            raise StopIteration
-        return item
-
-    swap(PrefetchGenerator, 'run', run)
-    swap(PrefetchGenerator, '__next__', __next__)
-
-
 def mend_prefetcher_started_twice():
     """Fault: data/prefetch_dataloader.py:72, the prefetcher starts the loader's workers when it is made and
-    train.py:159 at once a second time; with `prefetch_mode: cpu` two threads then share one set of kept workers.
+    train.py:159 at once a second time, which reads their first batches twice.
     Mend: they start with the first epoch.
     """
 

@@ -204,7 +204,7 @@ def mend_parsing():
         opt['rank'], opt['world_size'] = get_dist_info()
         if opt.get('manual_seed') is None:
             # All ranks must shuffle alike.
-            opt['manual_seed'] = agree(random.randint(1, 10000))
+            opt.update(manual_seed=agree(random.randint(1, 10000)), seed_is_drawn=True)
         set_random_seed(opt['manual_seed'] + opt['rank'])
 
         if args.debug and not opt['name'].startswith('debug'):

@@ -1,16 +1,14 @@
 """Training states: what is saved, which one is taken up again, and where in an epoch it goes on."""
 import collections
 import os
-import random
 import re
 from pathlib import Path
 
 import basicsr.train
-import numpy as np
 import torch
 from basicsr.models.base_model import BaseModel
 from basicsr.utils import check_resume
-from basicsr.utils.dist_util import get_dist_info, master_only
+from basicsr.utils.dist_util import master_only
 
 from diffrwkvir_arch.errors import InputError
 from diffrwkvir_arch.toolbox.checkpoints import read_checkpoint, write_whole
@@ -65,6 +63,8 @@ def mend_finding_a_state():
         for key in ('experiments_root', 'models', 'training_states', 'visualization'):
             os.makedirs(opt['path'][key], exist_ok=True)
         opt['resumed_from'] = state['epoch'], state['iter']
+        if opt.get('seed_is_drawn'):
+            opt['manual_seed'] = state.get('manual_seed') or opt['manual_seed']
         if opt['rank'] == 0:
             print(f'Resuming from {path} (iteration {state["iter"]}).', flush=True)
         return state
@@ -133,30 +133,9 @@ def measured_metrics(opt):
             for phase, dataset in opt.get('datasets', {}).items() if phase != 'train'}
 
 
-def get_random_states():
-    """The random states of this process as plain numbers and tensors, which torch.load reads with weights_only."""
-    name, keys, position, has_gauss, cached = np.random.get_state()
-    return {
-        'python': random.getstate(),
-        'numpy': (name, torch.from_numpy(keys.astype(np.int64)), int(position), int(has_gauss), float(cached)),
-        'torch': torch.get_rng_state(),
-        'cuda': torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
-    }
-
-
-def set_random_states(states):
-    """Restores what get_random_states returned."""
-    random.setstate(states['python'])
-    name, keys, *rest = states['numpy']
-    np.random.set_state((name, keys.numpy().astype(np.uint32), *rest))
-    torch.set_rng_state(states['torch'])
-    if len(states['cuda']) == torch.cuda.device_count():
-        torch.cuda.set_rng_state_all(states['cuda'])
-
-
 def mend_saving_a_state():
     """Faults of models/base_model.py:305-344: a state is written in place (see mend_saving), holds neither the best
-    metrics so far nor the random states, and says the epoch it was saved in even at that epoch's end, which is then
+    metrics so far nor a seed that was drawn, and says the epoch it was saved in even at that epoch's end, which is then
     trained twice. And every checkpoint of a run stays until the disk is full.
     Mend: all of it is saved, and the epoch is the one the next iteration belongs to. logger.keep_last says how many
     checkpoints stay.
@@ -181,7 +160,7 @@ def mend_saving_a_state():
                 }
                 for dataset, metrics in best.items()
             },
-            'random_states': get_random_states(),
+            'manual_seed': self.opt.get('manual_seed'),
         }
         write_whole(state, os.path.join(self.opt['path']['training_states'], f'{current_iter}.state'))
         remove_older(self.opt['path'], (self.opt.get('logger') or {}).get('keep_last'))
@@ -200,11 +179,10 @@ def remove_older(path, keep):
 
 
 def mend_restoring_a_state():
-    """Fault: models/base_model.py:346-359 restores optimizers and schedulers alone, so 'Best' starts anew and the
-    resumed run draws other crops and noise; a state of other networks ends in an AssertionError; and what the option
-    file says of optimizers and schedules is overwritten, without a word, by what it said before.
-    Mend: best metrics and random states come back where the state has them; BasicSR's own states still load. The option
-    file is followed.
+    """Fault: models/base_model.py:346-359 restores optimizers and schedulers alone, so 'Best' starts anew; a state of
+    other networks ends in an AssertionError; and what the option file says of optimizers and schedules is overwritten,
+    without a word, by what it said before.
+    Mend: best metrics come back where the state has them; BasicSR's own states still load. The option file is followed.
     """
 
     def resume_training(self, resume_state):
@@ -221,13 +199,5 @@ def mend_restoring_a_state():
         best = resume_state.get('best_metric_results', {})
         self.best_metric_results = {name: best[name] for name, metrics in measured_metrics(self.opt).items()
                                     if name in best and set(best[name]) == metrics}
-        if 'random_states' not in resume_state:
-            return
-        rank, world_size = get_dist_info()
-        if rank == 0:
-            set_random_states(resume_state['random_states'])
-        else:
-            # Rank 0's state on all ranks would make them draw alike.
-            basicsr.utils.set_random_seed(self.opt['manual_seed'] + resume_state['iter'] * world_size + rank)
 
     swap(BaseModel, 'resume_training', resume_training)
