@@ -17,7 +17,7 @@ from diffrwkvir_arch.cli import main
 from diffrwkvir_arch.data.inpainting_dataset import FILL
 from diffrwkvir_arch.errors import InputError
 from diffrwkvir_arch.tools import restore
-from diffrwkvir_arch.tools.comparison import methods, recognition
+from diffrwkvir_arch.tools.comparison import recognition
 from diffrwkvir_arch.tools.comparison.network import finished
 from diffrwkvir_arch.tools.restoration.picture import Picture
 from diffrwkvir_arch.tools.restoration.progress import Progress
