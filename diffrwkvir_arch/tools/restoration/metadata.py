@@ -74,7 +74,7 @@ def upright(image):
             details.pop(tag, None)
         found.bigtiff = False    # of a TIFF with offsets of 64 bits, which nothing else has
         content = found.tobytes() if found else b''
-        Image.Exif().load(content)
+        Metadata(exif=content).signed('').tobytes()    # what cannot be written is told now, not by a result
         return content
     except Exception:
         # Cameras write what no reader foresees.
