@@ -102,6 +102,15 @@ def check_options(opt, warn):
         check_checkpoints(opt['path'])
 
 
+def check_beginning(opt):
+    """What a training starts from that was meant to go on, where there is no state that would bring it along."""
+    opt = {**opt, 'auto_resume': False}
+    model = look_up_model(opt['model_type'])
+    if hasattr(model, 'check_options'):
+        model.check_options(opt)
+    check_checkpoints(opt['path'])
+
+
 def look_up_model(name):
     """The registered model of that name."""
     if name in MODELS_ELSEWHERE and name not in registries()['model']:

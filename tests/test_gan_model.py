@@ -268,6 +268,15 @@ def test_a_run_that_goes_on_needs_the_checkpoint_of_stage_two_no_more(root):
     MODEL_REGISTRY.get('DiffRWKVIRGANModel').check_options(opt)
 
 
+@pytest.mark.parametrize('place, told', [
+    (None, 'path.pretrain_network_g is missing'), ('gone.pth', 'path.pretrain_network_g: gone.pth does not exist')])
+def test_a_run_that_has_no_state_to_go_on_from_needs_it(root, capsys, place, told):
+    opt = options(root) | {'name': 'begun'}
+    opt['path']['pretrain_network_g'] = place
+    assert basicsr('train', opt, root, '--auto_resume') == 2
+    assert told in capsys.readouterr().err and not (root / 'experiments/begun').exists()
+
+
 def test_a_trained_discriminator_is_taken_up_as_its_options_say(root):
     trained = ARCH_REGISTRY.get('UNetDiscriminatorSN')(3, 4).state_dict()
     torch.save({'mine': trained}, root / 'net_d.pth')

@@ -158,10 +158,10 @@ def test_networks_and_models_of_a_users_package_train(train):
 
 def test_a_users_dataset_that_names_no_gt_folder_is_measured_with_its_gt(train, options):
     options['datasets']['val'] = {'name': 'own', 'type': 'OwnSet'}
-    options['val']['val_freq'] = 2
+    options['val'].update(val_freq=2, save_best='psnr')
     assert train('--import', 'own_nets', model_type='RestorationModel')[0] == 0
     log, = Path('experiments/tiny').glob('train_*.log')
-    assert '# psnr: ' in log.read_text()
+    assert '# psnr: ' in log.read_text() and os.path.isfile('experiments/tiny/models/net_g_best.pth')
 
 
 @pytest.mark.parametrize('model_type, told', [

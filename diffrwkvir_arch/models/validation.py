@@ -7,9 +7,8 @@ from basicsr.utils import get_root_logger, tensor2img
 from diffrwkvir_arch.errors import InputError
 from diffrwkvir_arch.metrics.hole_metric import takes_mask
 from diffrwkvir_arch.metrics.inception_metric import SetScores, is_of_set
-from diffrwkvir_arch.option_sections import is_own
 from diffrwkvir_arch.toolbox.checkpoints import content_of, read_checkpoint, write_whole
-from diffrwkvir_arch.toolbox.images import needs_gt
+from diffrwkvir_arch.toolbox.images import has_gt, needs_gt
 from diffrwkvir_arch.toolbox.resuming import measured_metrics
 
 
@@ -53,9 +52,8 @@ class Validation:
             refuse_equal_stems(dataset)
         val_opt = self.opt['val']
         metrics = val_opt.get('metrics')
-        # A third party's dataset may name the folder of its GT as it likes.
-        has_gt = dataset.opt.get('dataroot_gt') is not None or not is_own(type(dataset))
-        measured = {name: opt for name, opt in (metrics or {}).items() if has_gt or not needs_gt(opt['type'])}
+        measured = {name: opt for name, opt in (metrics or {}).items()
+                    if has_gt(dataset.opt, type(dataset)) or not needs_gt(opt['type'])}
         of_set = {name: opt for name, opt in measured.items() if is_of_set(opt['type'])}
         # BasicSR hands a metric the two images and its options: the mask travels as one of these.
         by_image = {name: {**opt, 'mask': None} if takes_mask(opt['type']) else opt

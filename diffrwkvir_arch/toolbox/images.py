@@ -1,4 +1,4 @@
-"""Image operations of BasicSR that today's OpenCV refuses, and calls of metrics that cannot measure."""
+"""Image operations of BasicSR that today's OpenCV refuses, and metrics: calls that cannot measure, what has a GT."""
 import inspect
 import math
 import warnings
@@ -8,6 +8,7 @@ from basicsr.data import degradations
 from basicsr.utils.registry import METRIC_REGISTRY
 
 from diffrwkvir_arch.errors import InputError
+from diffrwkvir_arch.option_sections import is_own
 from diffrwkvir_arch.toolbox.patching import swap
 
 
@@ -52,6 +53,11 @@ def mend_calling_metrics():
         return calculate_metric.upstream(data, opt)
 
     swap(basicsr.metrics, 'calculate_metric', calculate_metric)
+
+
+def has_gt(options, cls):
+    """Whether the items of a dataset have a GT, by its options and class; a third party's may call its folder anything."""
+    return options.get('dataroot_gt') is not None or not is_own(cls)
 
 
 def needs_gt(metric_type):

@@ -11,8 +11,10 @@ from basicsr.utils import check_resume
 from basicsr.utils.dist_util import master_only
 
 from diffrwkvir_arch.errors import InputError
+from diffrwkvir_arch.option_file import check_beginning
+from diffrwkvir_arch.option_sections import look_up
 from diffrwkvir_arch.toolbox.checkpoints import read_checkpoint, write_whole
-from diffrwkvir_arch.toolbox.images import needs_gt
+from diffrwkvir_arch.toolbox.images import has_gt, needs_gt
 from diffrwkvir_arch.toolbox.locking import hold_experiment
 from diffrwkvir_arch.toolbox.logs import warn
 from diffrwkvir_arch.toolbox.patching import swap
@@ -48,6 +50,8 @@ def mend_finding_a_state():
                                  'experiments/NAME/training_states/ITERATION.state')
             found = explicit, state
         if found is None:
+            if opt['auto_resume']:
+                check_beginning(opt)
             return None
         path, state = found
         refuse_other_types(opt, state, path)
@@ -129,7 +133,7 @@ def measured_metrics(opt):
     """Name of every validation set -> the metrics that it is measured by."""
     metrics = (opt.get('val') or {}).get('metrics') or {}
     return {dataset['name']: {name for name, metric in metrics.items()
-                              if dataset.get('dataroot_gt') is not None or not needs_gt(metric['type'])}
+                              if has_gt(dataset, look_up('dataset', dataset['type'], 'datasets')) or not needs_gt(metric['type'])}
             for phase, dataset in opt.get('datasets', {}).items() if phase != 'train'}
 
 
