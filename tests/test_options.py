@@ -51,7 +51,10 @@ def test_every_option_file_passes_the_check_and_builds(path, tmp_path, monkeypat
         assert metric['type'] in METRIC_REGISTRY
         # Inpainted images are measured whole and in colour, super-resolved ones as the field does.
         protocol = (0, metric.get('test_y_channel')) if opt['scale'] == 1 else (opt['scale'], True)
-        assert (metric['crop_border'], metric.get('test_y_channel')) == protocol
+        in_y = metric.get('test_y_channel')
+        if metric['type'] == 'calculate_niqe':
+            in_y = metric.get('convert_to', 'y') == 'y'
+        assert (metric['crop_border'], in_y) == protocol
     if is_train:
         for loss in ('pixel_opt', 'kd_opt', 'gan_opt'):
             if loss in opt['train']:
