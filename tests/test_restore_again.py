@@ -71,8 +71,10 @@ def test_weights_may_move_and_are_the_same(mixed_photos):
 
 def test_a_method_that_does_not_exist_is_told_where_nothing_is_left_to_do_too(mixed_photos, capsys):
     command = ['restore', 'my photos', '--scale', '2', '-o', 'out', '-m']
-    assert main([*command, 'bicubic']) == 0 and main([*command, 'bicubik']) == 2
-    assert "bicubik does not exist (did you mean 'bicubic'?)" in capsys.readouterr().err
+    assert main([*command, 'bicubic']) == 0
+    for name, meant in (('bicubik', 'bicubic'), ('DiffRWKVIR-tiny_x5.pth', 'DiffRWKVIR-tiny_x4.pth')):
+        assert main([*command, name]) == 2
+        assert f"{name} does not exist (did you mean '{meant}'?)" in capsys.readouterr().err
 
 
 def test_another_mask_is_another_result(mixed_photos, workdir, capsys):

@@ -7,7 +7,7 @@ from typing import Optional
 import numpy as np
 
 from diffrwkvir_arch.errors import InputError, did_you_mean
-from diffrwkvir_arch.option_file import find_checkpoint
+from diffrwkvir_arch.option_file import SHIPPED_WEIGHTS, find_checkpoint
 from diffrwkvir_arch.option_sections import is_own
 from diffrwkvir_arch.registration import sources_of
 from diffrwkvir_arch.toolbox.checkpoints import read_checkpoint
@@ -71,8 +71,9 @@ class Method:
         if self.option_file is None or self.beside:
             path = find_checkpoint(self.checkpoint)
             if not os.path.isfile(path):
+                known = *CLASSICAL, *(shipped.name for shipped in SHIPPED_WEIGHTS.glob('*.pth'))
                 raise InputError(f'{path} is a folder' if os.path.isdir(path) else
-                                 f'{path} does not exist{did_you_mean(self.checkpoint, CLASSICAL)}')
+                                 f'{path} does not exist{did_you_mean(self.checkpoint, known)}')
             said = described(read_checkpoint(path))
             if said or not self.beside:
                 return by_checkpoint(path, said) if said else None, path, 'params_ema'
