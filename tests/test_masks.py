@@ -164,6 +164,17 @@ def test_the_manifest_tells_preset_seed_size_and_area_of_each_mask(frozen):
         assert float(row['area']) == pytest.approx((mask == 255).mean(), abs=1e-4)
 
 
+def test_of_several_presets_the_manifest_tells_which_one_drew_a_mask(photos, tmp_path):
+    folder = tmp_path / 'mixed'
+    masks_verb.main([str(photos), '--preset', 'centre', 'border', '-o', str(folder)])
+    with open(folder / 'manifest.csv', encoding='utf-8') as file:
+        rows = list(csv.DictReader(file))
+    assert {row['preset'] for row in rows} == {'centre', 'border'}
+    for row in rows:
+        middle = cv2.imread(str(folder / 'masks' / row['mask']), cv2.IMREAD_UNCHANGED)[64, 80]
+        assert (middle == 255) == (row['preset'] == 'centre')
+
+
 def test_the_preview_shows_the_holes_in_grey(frozen):
     preview = cv2.imread(str(frozen / 'preview.png'))
     assert preview.shape[0] > 160 and preview.shape[1] > 6 * 160

@@ -91,12 +91,22 @@ class DrawnMasks:
 
     def of_stem(self, stem, height, width):
         """The mask (H, W) of a file stem."""
+        return self.draw(height, width, self.generator(stem))
+
+    def preset_of_stem(self, stem):
+        """The name of the preset that the mask of a file stem is drawn by."""
+        return self.choose(self.generator(stem))
+
+    def generator(self, stem):
         number = int.from_bytes(hashlib.sha256(stem.encode()).digest()[:8], 'big')
-        return self.draw(height, width, np.random.default_rng([self.seed, number]))
+        return np.random.default_rng([self.seed, number])
+
+    def choose(self, rng):
+        return self.names[rng.integers(len(self.names))]
 
     def draw(self, height, width, rng):
         """A mask (H, W) float32 with a hole, of no more than max_area."""
-        name = self.names[rng.integers(len(self.names))]
+        name = self.choose(rng)
         preset = PRESETS[name]
         max_area = preset.max_area if self.max_area is None else self.max_area
         weights = np.array([weight for weight, *_ in preset.kinds])

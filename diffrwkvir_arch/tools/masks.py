@@ -45,16 +45,17 @@ def argument_parser():
 
 
 def write_masks(dataset, folder):
-    """Writes the mask of every image; -> list of (file name, height, width, area)."""
+    """Writes the mask of every image; -> list of (file name, preset, height, width, area)."""
     folder.mkdir()
     written = []
     for item in tqdm(dataset, desc='masks', unit='image', disable=None):
         hole = item['mask'][0].numpy()
-        path = folder / f'{dataset.stem(item["lq_path"])}.png'
+        stem = dataset.stem(item['lq_path'])
+        path = folder / f'{stem}.png'
         if path.exists():
-            raise InputError(f'{item["lq_path"]}: another image has the stem {path.stem} too; masks go by stems')
+            raise InputError(f'{item["lq_path"]}: another image has the stem {stem} too; masks go by stems')
         write_png(path, (hole * 255).astype(np.uint8))
-        written.append((path.name, *hole.shape, float(hole.mean())))
+        written.append((path.name, dataset.masks.preset_of_stem(stem), *hole.shape, float(hole.mean())))
     return written
 
 
@@ -63,7 +64,7 @@ def preview(dataset, written):
     chosen = np.unique(np.linspace(0, len(dataset) - 1, min(PREVIEWS, len(dataset))).round().astype(int))
     panels = []
     for index in chosen:
-        name, height, width, area = written[index]
+        name, _, height, width, area = written[index]
         image = panel(tensor2img(dataset[index]['lq']), f'{area:.0%} {Path(name).stem}'[:18],
                       PANEL * height // max(height, width) or 1)[:, :PANEL]
         spare = PANEL + LABEL - image.shape[0], PANEL - image.shape[1]
@@ -91,11 +92,10 @@ def main(arguments=None):
     unfinished.touch()
     shutil.rmtree(args.out / 'masks', ignore_errors=True)
     written = write_masks(dataset, args.out / 'masks')
-    settings = {'preset': ' '.join(args.preset), 'seed': args.seed, 'size': args.size, 'max_area': args.max_area}
-    write_csv([{'mask': name, **settings, 'width': width, 'height': height, 'area': area}
-               for name, height, width, area in written], args.out / 'manifest.csv')
+    write_csv([{'mask': name, **mask, 'preset': preset, 'width': width, 'height': height, 'area': area}
+               for name, preset, height, width, area in written], args.out / 'manifest.csv')
     write_png(args.out / 'preview.png', preview(dataset, written))
     unfinished.unlink()
     areas = [area for *_, area in written]
-    print(f'{len(written)} masks of {settings["preset"]}, seed {args.seed}: area {np.mean(areas):.1%} at the mean, '
+    print(f'{len(written)} masks of {" ".join(args.preset)}, seed {args.seed}: area {np.mean(areas):.1%} at the mean, '
           f'{min(areas):.1%} to {max(areas):.1%}\n{args.out / "masks"}: an option file reads it as dataroot_mask')
