@@ -6,6 +6,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import tifffile
 import yaml
 from drawing import draw
 from prepare_cases import SMALL, names, read, run, save
@@ -102,6 +103,16 @@ def test_grey_16_bit_alpha_and_turned_images(workdir, capsys):
     assert lr['turned'].shape == (12, 8, 3)
     assert '4 images, 1 16 bits, 1 alpha dropped, 1 grey' in capsys.readouterr().out
     assert len(pairs('datasets/odd/GTmod12', 'datasets/odd/LRbicx3', 3)) == 4
+
+
+def test_colours_of_tiffs_are_not_multiplied_by_the_alpha_that_is_dropped(workdir, capsys):
+    colour = draw(30, 24, 0)
+    half = np.full((30, 24, 1), 128, np.uint8)
+    (workdir / 'in').mkdir()
+    tifffile.imwrite('in/clear.tif', np.dstack([colour[..., ::-1], half]), photometric='rgb', extrasamples=[2])
+    run('in', '-o', 'out')
+    assert np.array_equal(read('out/clear.png'), colour)
+    assert '1 alpha dropped' in capsys.readouterr().out
 
 
 def test_without_scales_the_output_is_the_gt(photos):

@@ -13,6 +13,7 @@ import numpy as np
 
 from diffrwkvir_arch.bicubic import imresize, imresize_once_rounded
 from diffrwkvir_arch.data.image_file import has_alpha, is_cut_short
+from diffrwkvir_arch.data.tiff_file import read_odd_tiff
 from diffrwkvir_arch.errors import InputError
 
 # Grey stays grey, 16 bits stay 16 bits, the alpha channel goes, a photo is turned as its EXIF says.
@@ -119,15 +120,18 @@ def read_image(path):
         raise InputError(f'{path}: cannot be read: {error.strerror}') from None
     if not content:
         raise InputError(f'{path}: the image file is empty (0 bytes)')
-    try:
-        image = None if is_cut_short(content) else cv2.imdecode(np.frombuffer(content, np.uint8), READ)
-    except cv2.error:
-        image = None
+    image = stored = read_odd_tiff(content, str(path))
+    if stored is not None and stored.ndim == 3:
+        image = stored[..., :3]
+    elif stored is None and not is_cut_short(content):
+        with contextlib.suppress(cv2.error):
+            image = cv2.imdecode(np.frombuffer(content, np.uint8), READ)
     if image is None:
         raise InputError(f'{path}: not an image, or a damaged one')
     if image.dtype not in (np.uint8, np.uint16):
         raise InputError(f'{path}: pixels of type {image.dtype} are not supported; convert it to 8 or 16 bits')
-    facts = {'grey': image.ndim == 2, '16 bits': image.dtype == np.uint16, 'alpha dropped': has_alpha(content)}
+    drops_alpha = has_alpha(content) or stored is not None and stored.shape[2:] == (4, )
+    facts = {'grey': image.ndim == 2, '16 bits': image.dtype == np.uint16, 'alpha dropped': drops_alpha}
     return image, [remark for remark, holds in facts.items() if holds]
 
 
