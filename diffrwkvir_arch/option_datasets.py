@@ -79,11 +79,17 @@ def check_dataset(opt, path, dataset, warn):
 
 def check_places(opt):
     """The folders, LMDBs and lists that datasets name must exist."""
+    missing = {}
     for phase, dataset in opt['datasets'].items():
         for key in ('dataroot_gt', 'dataroot_lq', 'dataroot_mask', 'meta_info_file'):
             place = dataset.get(key)
             if isinstance(place, str) and not os.path.exists(os.path.expanduser(place)):
-                raise InputError(f'datasets.{phase}.{key}: {place} does not exist{missing_place_hint(key, place)}')
+                missing.setdefault(phase, (key, place))
+    for phase, (key, place) in missing.items():
+        without = ''
+        if 'train' not in missing and len(missing) < len(opt['datasets']):
+            without = f'; the others alone: --force_yml {" ".join(f"datasets:{name}=~" for name in missing)}'
+        raise InputError(f'datasets.{phase}.{key}: {place} does not exist{missing_place_hint(key, place)}{without}')
 
 
 def missing_place_hint(key, place):

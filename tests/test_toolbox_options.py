@@ -166,6 +166,21 @@ def test_a_data_set_is_taken_out_by_none(options, write_options, monkeypatch):
         parse(monkeypatch, path, '--force_yml', 'datasets:train=~')
 
 
+def test_sets_that_are_not_there_are_told_with_the_flag_that_leaves_them_out(monkeypatch, options, write_options):
+    val = options['datasets']['val']
+    for name in ('val_2', 'val_3'):
+        options['datasets'][name] = {**val, 'name': name, 'dataroot_gt': 'nowhere'}
+    path, flag = write_options(options), ('--force_yml', 'datasets:val_2=~', 'datasets:val_3=~')
+    told = r'datasets\.val_2\.dataroot_gt: nowhere .*; the others alone: ' + ' '.join(flag)
+    with pytest.raises(InputError, match=told):
+        parse(monkeypatch, path)
+    assert list(parse(monkeypatch, path, *flag)['datasets']) == ['train', 'val']
+    options['datasets']['train']['dataroot_gt'] = 'nowhere'
+    with pytest.raises(InputError, match=r'datasets\.train\.dataroot_gt: nowhere does not exist \(seen from [^;]*$'):
+        parse(monkeypatch, write_options(options))
+
+
+
 def test_upstream_stumbles_over_an_equals_sign_in_a_value(options, write_options, monkeypatch):
     path = write_options(options)
     flags = ('--force_yml', 'path:resume_state=/x=y.state')
