@@ -73,7 +73,7 @@ def load_option_file(path):
     try:
         text = Path(path).read_text(encoding='utf-8-sig')
     except UnicodeDecodeError as error:
-        raise InputError(f'{path}: not UTF-8 text (byte {error.start}); save the option file as UTF-8') from None
+        raise InputError(f'{path}: not UTF-8 text (byte {error.start}); give an option file, YAML in UTF-8') from None
     except OSError as error:
         raise InputError(f'-opt: cannot read {path}: {error.strerror}') from None
     try:
