@@ -6,16 +6,17 @@ import sys
 
 import pytest
 
-# Touches 80 MiB and frees them, four times; counts the pages that the system has to bring for the last of them.
+# Touches 40 MiB and frees them; counts the pages that the system has to bring for the last of many times. Small blocks
+# may take the edges of what is freed, until nothing small is left to be placed.
 FAULTS = """
 import resource
 from diffrwkvir_arch import cli
 
 def faults(arguments):
     import torch
-    for _ in range(4):
+    for _ in range(50):
         before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-        torch.ones(20 * 2**20)
+        torch.ones(10 * 2**20)
     print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 
 cli.VERBS['profile'] = faults
@@ -33,4 +34,4 @@ def faults(**variables):
 def test_a_command_keeps_the_memory_that_it_frees():
     assert faults() < 10
     # The user's own settings come first; with these glibc gives every block back. Huge pages have 2 MiB.
-    assert faults(MALLOC_MMAP_THRESHOLD_='131072') >= 40
+    assert faults(MALLOC_MMAP_THRESHOLD_='131072') >= 20
