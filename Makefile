@@ -12,17 +12,19 @@ PIP := "$(BIN)/python" -m pip install --disable-pip-version-check -q $(PIP_FLAGS
 # Per checkout, because an active environment may serve several.
 STAMP := $(VENV)/.diffrwkvir-$(shell pwd | cksum | cut -d' ' -f1)
 
-.PHONY: demo test setup
+.PHONY: demo test setup install
 demo: setup
 	"$(BIN)/basicsr" demo
 
 test: setup
 	"$(BIN)/python" -m pytest
 
-setup: $(STAMP)
+# No target of make may have a space in its name, as the path of an environment may.
+setup:
+	@test "$(STAMP)" -nt setup.py && test "$(STAMP)" -nt pyproject.toml || $(MAKE) --no-print-directory install
 
 # BasicSR comes as source only and asks for PyTorch to build itself: --no-build-isolation lets it do without.
-$(STAMP): setup.py pyproject.toml
+install:
 	test -x "$(BIN)/python" || $(PYTHON) -m venv "$(VENV)"
 	$(PIP) --upgrade pip setuptools wheel
 	$(PIP) $(TORCH)
@@ -31,4 +33,4 @@ $(STAMP): setup.py pyproject.toml
 		if sys.version_info >= (3, 13) and not u.find_spec('basicsr') else 0)"
 	$(PIP) --no-build-isolation 'basicsr>=1.4.2'
 	$(PIP) --no-build-isolation -e '.[test]'
-	touch "$@"
+	touch "$(STAMP)"
