@@ -168,4 +168,4 @@ def test_ctrl_c_lets_the_command_finish_what_it_saves(tmp_path, monkeypatch):
     monkeypatch.setattr(stages.subprocess, 'Popen', Process)
     with pytest.raises(KeyboardInterrupt):
         stages.basicsr('train', 'any.yml', tmp_path)
-    assert (tmp_path / 'train_any.log').read_text(encoding='utf-8').split() == ['first', 'saved']
+    assert (tmp_path / 'results/train_any.log').read_text(encoding='utf-8').split() == ['first', 'saved']

@@ -17,7 +17,7 @@ def basicsr(verb, option_file, root, force=(), iterations=None, title=''):
 
     The name of a shipped option file is enough. A process of its own, because BasicSR reads sys.argv and keeps one log
     file a process. Its log lines drive a progress bar where `iterations` says how many there will be; all of its output
-    goes to root/VERB_NAME.log.
+    goes to root/results/VERB_NAME.log.
 
     Raises:
         InputError: It refused its input; the message is its own.
@@ -26,7 +26,7 @@ def basicsr(verb, option_file, root, force=(), iterations=None, title=''):
     command = [sys.executable, '-m', 'diffrwkvir_arch', verb, '-opt', str(option_file)]
     if force:
         command += ['--force_yml', *force]
-    log_file = Path(root) / f'{verb}_{Path(option_file).stem}.log'
+    log_file = Path(root, 'results', f'{verb}_{Path(option_file).stem}.log')
     log_file.parent.mkdir(parents=True, exist_ok=True)
     lines = []
     bar_format = None if iterations else '{desc}: {elapsed}'
