@@ -85,11 +85,13 @@ def check_places(opt):
             place = dataset.get(key)
             if isinstance(place, str) and not os.path.exists(os.path.expanduser(place)):
                 missing.setdefault(phase, (key, place))
-    for phase, (key, place) in missing.items():
-        without = ''
-        if 'train' not in missing and len(missing) < len(opt['datasets']):
-            without = f'; the others alone: --force_yml {" ".join(f"datasets:{name}=~" for name in missing)}'
-        raise InputError(f'datasets.{phase}.{key}: {place} does not exist{missing_place_hint(key, place)}{without}')
+    if not missing:
+        return
+    phase, (key, place) = next(iter(missing.items()))
+    without = ''
+    if 'train' not in missing and len(missing) < len(opt['datasets']):
+        without = f'; the others alone: --force_yml {" ".join(f"datasets:{name}=~" for name in missing)}'
+    raise InputError(f'datasets.{phase}.{key}: {place} does not exist{missing_place_hint(key, place)}{without}')
 
 
 def missing_place_hint(key, place):

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from diffrwkvir_arch.errors import InputError, first_line
+from diffrwkvir_arch.option_sections import package_of
 
 
 def import_modules(package, suffix):
@@ -39,7 +40,7 @@ def import_users(names):
 
 def sources_of(cls):
     """The Python files of the package that a class or function belongs to; none of what has no files."""
-    package = sys.modules[cls.__module__.partition('.')[0]]
+    package = sys.modules[package_of(cls)]
     if getattr(package, '__path__', None):
         return sorted(path for folder in package.__path__ for path in Path(folder).rglob('*.py'))
     return [Path(package.__file__)] if getattr(package, '__file__', None) else []

@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from diffrwkvir_arch.errors import InputError
 
-from .pieces import COMPRESSION
+from .pieces import COMPRESSION, write_whole
 
 # Bytes between two commits, which is what an interrupt can cost.
 BATCH = 2**28
@@ -85,6 +85,4 @@ def png_shape(path):
 
 def write_lines(path, lines):
     """Writes a text file that is there whole or not at all."""
-    partial = path.with_name(f'.{path.name}.partial')
-    partial.write_text(''.join(f'{line}\n' for line in lines), encoding='utf-8')
-    os.replace(partial, path)
+    write_whole(path, [f'{line}\n'.encode() for line in lines])
