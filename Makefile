@@ -4,7 +4,7 @@
 # PIP_FLAGS goes to every pip call, TORCH to the one that installs PyTorch, e.g. a CPU-only build:
 #   make demo TORCH='torch torchvision --index-url https://download.pytorch.org/whl/cpu'
 
-PYTHON ?= $(shell for p in python3.12 python3.11 python3.10 python3; do $$p -c '' 2>/dev/null && echo $$p && break; done)
+PYTHON ?= $(shell for p in python3.12 python3.13 python3.11 python3.10 python3; do $$p -c '' 2>/dev/null && echo $$p && break; done)
 VENV := $(or $(VIRTUAL_ENV),.venv)
 BIN := $(VENV)/bin
 TORCH ?= torch torchvision
@@ -28,9 +28,6 @@ install:
 	test -x "$(BIN)/python" || $(PYTHON) -m venv "$(VENV)"
 	$(PIP) --upgrade pip setuptools wheel
 	$(PIP) $(TORCH)
-	@"$(BIN)/python" -c "import sys, importlib.util as u; \
-		sys.exit('BasicSR 1.4.2 does not build on Python 3.13: see README, Python 3.13' \
-		if sys.version_info >= (3, 13) and not u.find_spec('basicsr') else 0)"
-	$(PIP) --no-build-isolation 'basicsr>=1.4.2'
+	PYTHONPATH="$(CURDIR)/python313" $(PIP) --no-build-isolation 'basicsr>=1.4.2'
 	$(PIP) --no-build-isolation -e '.[test]'
 	touch "$(STAMP)"
