@@ -5,7 +5,7 @@ import pytest
 import torch
 from diffrwkvir_arch.archs.diffrwkvir_s1_arch import DiffRWKVIRS1
 from diffrwkvir_arch.archs.diffrwkvir_s2_arch import DiffRWKVIRS2
-from diffrwkvir_arch.archs.tokens import enlarge
+from diffrwkvir_arch.archs.tokens import enlarge, pad_to_multiple
 
 SMALL = dict(dim=16, groups=1, blocks=2, head_dim=4, prior_dim=16, encoder_dim=8, upsampler='direct')
 
@@ -144,6 +144,14 @@ def test_an_impossible_option_is_refused_by_name(option, value):
         small_s2(**{option: value})
 
 
+@pytest.mark.parametrize('lq, told', [
+    (torch.rand(3, 8, 8), r'\(3, 8, 8\) of torch.float32'),
+    (torch.full((1, 3, 8, 8), 128, dtype=torch.uint8), r'\(1, 3, 8, 8\) of torch.uint8')])
+def test_what_is_no_batch_of_images_in_floats_is_refused(lq, told):
+    with pytest.raises(ValueError, match=r'LQ must be \(B, C, h, w\) of floats in \[0, 1\], got ' + told):
+        small_s2()(lq)
+
+
 def test_a_misspelt_option_is_refused():
     with pytest.raises(TypeError, match='blokcs'):
         DiffRWKVIRS2(blokcs=3)
@@ -228,3 +236,16 @@ def test_torch_compile_traces_one_graph_and_gives_what_eager_gives():
     with torch.no_grad():
         compiled = torch.compile(net, backend='aot_eager', fullgraph=True)(lq)
         torch.testing.assert_close(compiled, net(lq), atol=1e-5, rtol=1e-4)
+
+
+def test_compiled_for_any_size_padding_takes_no_remainder_of_a_negative_number():
+    shapes = []
+
+    def record(graph, inputs):
+        shapes.extend(str(node.meta['example_value'].shape) for node in graph.graph.nodes
+                      if isinstance(node.meta.get('example_value'), torch.Tensor))
+        return graph
+
+    torch.compile(lambda x: pad_to_multiple(x, 2), backend=record, dynamic=True, fullgraph=True)(torch.rand(1, 3, 9, 11))
+    # Which inductor refuses in the shapes of what follows.
+    assert 'Mod(' in shapes[-1] and 'PythonMod' not in shapes[-1]

@@ -15,6 +15,8 @@ UPSAMPLERS = ('stepwise', 'direct')
 
 def join_mask(lq, mask, in_channels):
     """LQ (B, C, h, w) and mask (B, 1, h, w), 1 in the hole, or None -> (B, in_channels, h, w), its holes filled."""
+    if lq.dim() != 4 or not lq.is_floating_point():
+        raise ValueError(f'LQ must be (B, C, h, w) of floats in [0, 1], got {tuple(lq.shape)} of {lq.dtype}')
     joined = lq
     if mask is not None:
         expected = (len(lq), 1, *lq.shape[-2:])

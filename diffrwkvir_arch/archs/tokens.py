@@ -40,7 +40,8 @@ def pad_to_multiple(image, multiple):
     Reflects where the image is large enough for it and repeats the border where it is not (down to 1x1).
     """
     height, width = image.shape[-2:]
-    bottom, right = -height % multiple, -width % multiple
+    # Not -height % multiple: of a negative number torch.compile's inductor knows no remainder where sizes change.
+    bottom, right = (multiple - 1 - (side - 1) % multiple for side in (height, width))
     if bottom == 0 and right == 0:
         return image
     mode = 'reflect' if bottom < height and right < width else 'replicate'
