@@ -7,9 +7,19 @@ import numpy as np
 import torch
 
 
+def digest_of(*purpose):
+    """32 bytes that follow from these words and numbers, and look like those of no others."""
+    return hashlib.sha256(' '.join(map(str, purpose)).encode()).digest()
+
+
+def generator_for(*purpose):
+    """A generator of torch's that draws what follows from these words and numbers."""
+    return torch.Generator().manual_seed(int.from_bytes(digest_of(*purpose)[:8], 'little'))
+
+
 def seed_cpu(*purpose):
     """Lets `random`, `numpy.random` and torch on the CPU draw what follows from these words and numbers."""
-    digest = hashlib.sha256(' '.join(map(str, purpose)).encode()).digest()
+    digest = digest_of(*purpose)
     random.seed(digest)
     np.random.seed(np.frombuffer(digest, '<u4'))
     # torch.manual_seed would seed GPUs, too, whose states cost more to keep.

@@ -108,6 +108,16 @@ def test_the_order_follows_manual_seed():
     assert list(sampler) != first
 
 
+def test_no_seed_has_the_order_of_another_an_epoch_later():
+    data, orders = list(range(10)), set()
+    for seed in range(3):
+        sampler = SeededSampler(data, 1, 0, seed=seed)
+        for epoch in range(3):
+            sampler.set_epoch(epoch)
+            orders.add(tuple(sampler))
+    assert len(orders) == 9
+
+
 def test_ranks_share_out_the_enlarged_data():
     shares = [list(SeededSampler(list(range(5)), 2, rank, ratio=2, seed=1)) for rank in (0, 1)]
     assert len(shares[0]) == len(shares[1]) == 5 and sorted(shares[0] + shares[1]) == sorted(list(range(5)) * 2)

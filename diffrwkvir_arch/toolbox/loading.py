@@ -11,6 +11,7 @@ import torch
 from basicsr.data.data_sampler import EnlargedSampler
 from basicsr.data.prefetch_dataloader import CPUPrefetcher
 
+from diffrwkvir_arch.draws import generator_for
 from diffrwkvir_arch.errors import InputError
 from diffrwkvir_arch.toolbox.patching import swap
 from diffrwkvir_arch.toolbox.repeating import Places, SeededSamples
@@ -49,8 +50,8 @@ class SeededSampler(EnlargedSampler):
         return self.entry[1] if self.entry[0] == self.epoch else 0
 
     def __iter__(self):
-        generator = torch.Generator().manual_seed(self.seed + self.epoch)
-        order = torch.randperm(self.total_size, generator=generator)[self.rank::self.num_replicas]
+        # Not of their sum, which another seed has an epoch later.
+        order = torch.randperm(self.total_size, generator=generator_for('order', self.seed, self.epoch))[self.rank::self.num_replicas]
         return iter((order[self.first:] % len(self.dataset)).tolist())
 
 
