@@ -21,7 +21,7 @@ def choose_backend(backend, device, dtype):
         dtype: float64 if any tensor is, else float32.
 
     Raises:
-        ValueError: the name is unknown, or its body cannot run; says why.
+        ValueError, NotImplementedError: the name is unknown, or its body cannot run; says why.
     """
     if backend not in BACKENDS:
         raise ValueError(f'backend must be one of {BACKENDS}, got {backend!r}')
@@ -33,6 +33,9 @@ def choose_backend(backend, device, dtype):
     reason = why_not(backend, device, dtype)
     if reason:
         raise ValueError(f'backend {backend!r} cannot run here: {reason}')
+    if is_transforming() and backend not in ('recurrent', 'plain'):
+        # Under vmap PyTorch would hide from us that inputs need a gradient.
+        raise NotImplementedError(f"backend {backend!r} of state_evolution does not go through torch.func; 'auto' does")
     return backend
 
 

@@ -99,8 +99,7 @@ class Layout:
 
 
 def count_chunks(length, chunk_size):
-    size = min(chunk_size, length)
-    return (length + size - 1) // size
+    return (length + chunk_size - 1) // chunk_size
 
 
 class Slab:
@@ -111,8 +110,8 @@ class Slab:
         self.q, self.k, v = layout.take(n, q, k, v)                                   # (n*G, C, D)
         self.e = e[n].flatten(0, 1)                                                   # (n*G, C, 1)
         g = g[n].flatten(0, 1)
-        # Not the exponential of -inf, which takes a CPU several times as long.
-        r = (g[:, :, None] - g[:, None]).clamp_max_(0).exp_().mul_(layout.causal)     # (n*G, C+1, C+1)
+        # Exponents that are not used could overflow; that of -inf would take a CPU several times as long.
+        r = (g[:, :, None] - g[:, None]).mul_(layout.causal).exp_().mul_(layout.causal)    # (n*G, C+1, C+1)
         self.r_erase, self.r_read = r[:, :-1, 1:], r[:, 1:, 1:]                       # r_{t-1,s}, r_ts
         self.minus_r_predict, self.r_after = -r[:, :-1, :1], r[:, 1:, :1]             # -r_{t-1,0}, r_t0
         self.r_left, self.r_chunk = r[:, -1, 1:, None], r[:, -1, :1]                  # r_Cs, r_C0

@@ -32,8 +32,9 @@ def make_operator(name):
                  height: int, width: int, directions: List[int], chunk_size: int, keep_states: bool,
                  ) -> Tuple[Tensor, Tensor, Tensor]:
         with without_autocast(q.device):
-            return body().forward(q, k, v, log_decay, step_size, initial_state, height, width, directions, chunk_size,
-                                  keep_states)
+            results = body().forward(q, k, v, log_decay, step_size, initial_state, height, width, directions,
+                                     chunk_size, keep_states)
+        return tuple(map(no_view, results))
 
     @torch.library.custom_op(f'state_evolution::{name}_backward', mutates_args=())
     def backward(q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor, step_size: Tensor, states: Tensor, height: int,
@@ -56,6 +57,9 @@ def make_operator(name):
         return *inputs, states.new_empty(last_state_shape(q, v, directions))
 
     def differentiate(ctx, d_o, d_state, _):
+        if not ctx.keep_states:
+            raise RuntimeError(f'backend {name!r} of state_evolution kept no states for a backward pass: '
+                               'gradients were off where it was called, or traced')
         *grads, d_initial = backward(*ctx.saved_tensors, *ctx.constants, d_o, d_state)
         d_initial = None if ctx.initial_dtype is None else d_initial.to(ctx.initial_dtype)
         return *grads, d_initial, None, None, None, None, None
@@ -68,8 +72,13 @@ def make_operator(name):
     return operator
 
 
+def no_view(x):
+    """The same memory. Of what an operator returns PyTorch lets nobody change a view in place."""
+    return x.new_empty(0).set_(x)
+
+
 def setup_context(ctx, inputs, output):
-    *tensors, initial_state, height, width, directions, chunk_size, _ = inputs
+    *tensors, initial_state, height, width, directions, chunk_size, ctx.keep_states = inputs
     states = output[2]
     ctx.mark_non_differentiable(states)
     ctx.set_materialize_grads(False)

@@ -152,6 +152,15 @@ def test_constant_image_without_decay_stays_finite_and_right(backend, chunk_size
 
 
 @pytest.mark.parametrize('backend', OTHERS)
+def test_growth_instead_of_decay_is_computed_as_defined(backend):
+    q, k, v, log_decay, step_size, state = make_inputs(length=40)
+    inputs = q, k, v, -log_decay / 10, step_size, state
+    results = *run(inputs, backend), *gradients(inputs, backend)
+    for result, truth in zip(results, (*run(inputs, 'recurrent'), *gradients(inputs, 'recurrent'))):
+        assert relative_error(result, truth) < 1e-10
+
+
+@pytest.mark.parametrize('backend', OTHERS)
 def test_decay_below_the_smallest_float_is_forgetting_not_nan(backend):
     q, k, v, log_decay, step_size, state = make_inputs(length=40)
     inputs = q, k, v, torch.full_like(log_decay, -200.), step_size, state

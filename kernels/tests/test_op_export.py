@@ -90,6 +90,14 @@ def test_auto_passes_through_function_transforms():
 
 
 @pytest.mark.parametrize('backend', BODIES)
+@pytest.mark.parametrize('transform', [torch.func.grad, torch.func.jacrev, torch.func.vmap])
+def test_function_transforms_of_an_operator_are_refused(backend, transform):
+    q, *tensors = [x.requires_grad_() for x in make_inputs(length=5)[:5]]
+    with pytest.raises(NotImplementedError, match=f"'{backend}' of state_evolution does not go through torch.func"):
+        transform(lambda q: state_evolution(q.expand_as(tensors[0]), *tensors, backend=backend).sum())(q)
+
+
+@pytest.mark.parametrize('backend', BODIES)
 def test_an_operator_is_not_taken_for_a_constant_in_forward_mode(backend):
     q, *tensors = make_inputs(length=5)[:5]
     with forward_ad.dual_level(), pytest.raises(NotImplementedError, match="forward-mode derivative; 'plain' has"):

@@ -12,6 +12,7 @@ from torch_cases import (assert_all_equal, block_and_input, check_operator, comp
                          parameter_gradients)
 
 from state_evolution import MMENGINE_HANDLES, state_evolution, state_evolution_2d
+from state_evolution.operators import OPERATORS
 
 HALVES = (torch.bfloat16, torch.float16)
 
@@ -104,6 +105,24 @@ def test_deterministic_mode_which_fills_new_memory_with_nan_changes_nothing(back
     finally:
         torch.use_deterministic_algorithms(False)
     assert_all_equal(results, expected)
+
+
+@pytest.mark.parametrize('backend', BODIES)
+def test_outputs_may_be_changed_in_place(backend):
+    def gradients(change):
+        o, last = state_evolution(*tensors, return_state=True, backend=backend)
+        return torch.autograd.grad(sum(change(x, 2).sum() for x in (o, last)), tensors)
+
+    tensors = [x.requires_grad_() for x in make_inputs(length=20)[:5]]
+    assert_all_equal(gradients(torch.Tensor.mul_), gradients(torch.mul))
+
+
+@pytest.mark.parametrize('backend', BODIES)
+def test_without_kept_states_there_is_no_backward_pass(backend):
+    q, k, v, log_decay, step_size, _ = [x.requires_grad_() for x in make_inputs(length=6)]
+    o, *_ = OPERATORS[backend](q, k, v, log_decay[None], step_size[None], None, 1, 6, [0], 2, False)
+    with pytest.raises(RuntimeError, match='kept no states'):
+        o.sum().backward()
 
 
 @pytest.mark.parametrize('length', [64, 640])
