@@ -9,8 +9,8 @@ import torch
 import yaml
 from basicsr.data import build_dataset
 from basicsr.utils.img_process_util import usm_sharp
+from degradation_cases import logged_psnr, options_of
 from drawing import draw
-from test_degradation_dataset import logged_psnr, options_of
 
 from diffrwkvir_arch import cli
 from diffrwkvir_arch.bicubic import imresize

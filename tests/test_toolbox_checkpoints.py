@@ -12,10 +12,7 @@ from basicsr.models.base_model import BaseModel
 from diffrwkvir_arch.errors import InputError
 from diffrwkvir_arch.toolbox.checkpoints import find_weights
 from diffrwkvir_arch.toolbox.network_options import ENTRY
-
-
-def network_file(opt, name='net_g_3.pth'):
-    return os.path.join(opt['path']['models'], name)
+from checkpoint_cases import network_file
 
 
 # ----- saving -----

@@ -9,7 +9,7 @@ import torch
 from basicsr.models import build_model
 from basicsr.models.base_model import BaseModel
 from basicsr.models.sr_model import SRModel
-from test_toolbox_checkpoints import network_file
+from checkpoint_cases import network_file
 
 from diffrwkvir_arch.cli import main
 from diffrwkvir_arch.errors import InputError
