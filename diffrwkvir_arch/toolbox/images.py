@@ -56,7 +56,7 @@ def mend_calling_metrics():
 
 
 def has_gt(options, cls):
-    """Whether the items of a dataset have a GT, by its options and class; a third party's may call its folder anything."""
+    """Whether the items of a dataset have a GT, by its options and class; a user's own may call its folder anything."""
     return options.get('dataroot_gt') is not None or not is_own(cls)
 
 

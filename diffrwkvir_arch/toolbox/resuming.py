@@ -131,10 +131,13 @@ def use_network_beside_state(opt, network, state_path):
 
 def measured_metrics(opt):
     """Name of every validation set -> the metrics that it is measured by."""
-    metrics = (opt.get('val') or {}).get('metrics') or {}
-    return {dataset['name']: {name for name, metric in metrics.items()
-                              if has_gt(dataset, look_up('dataset', dataset['type'], 'datasets')) or not needs_gt(metric['type'])}
-            for phase, dataset in opt.get('datasets', {}).items() if phase != 'train'}
+    metrics, measured = (opt.get('val') or {}).get('metrics') or {}, {}
+    for phase, dataset in opt.get('datasets', {}).items():
+        if phase != 'train':
+            is_paired = has_gt(dataset, look_up('dataset', dataset['type'], f'datasets.{phase}.type'))
+            measured[dataset['name']] = {name for name, metric in metrics.items()
+                                         if is_paired or not needs_gt(metric['type'])}
+    return measured
 
 
 def mend_saving_a_state():
