@@ -105,7 +105,7 @@ def check_beginning(opt):
 def look_up_model(name):
     """The registered model of that name."""
     if name in MODELS_ELSEWHERE and name not in registries()['model']:
-        raise InputError(f"model_type: there is no '{name}' here; {MODELS_ELSEWHERE[name]} does its work")
+        raise InputError(f"model_type: there is no '{name}' here; use {MODELS_ELSEWHERE[name]} instead")
     return look_up('model', name, 'model_type')
 
 
@@ -114,7 +114,7 @@ def check_name(name):
     if not isinstance(name, str):
         raise InputError(f'name: {name!r} is read as a number; put it in quotes')
     if set(name) & set('/\\'):
-        raise InputError(f'name: {name!r} names a folder, and may hold no / or \\')
+        raise InputError(f'name: {name!r} names a folder, and may not contain / or \\')
 
 
 def check_metrics(opt, model, warn):
@@ -125,7 +125,7 @@ def check_metrics(opt, model, warn):
         check_metric(f'val.metrics.{name}', metric, warn)
         if hasattr(look_up('metric', metric['type'], ''), 'set_score') and not hasattr(model, 'set_scores'):
             raise InputError(f'val.metrics.{name}: {metric["type"]} measures a set as a whole, {opt["model_type"]} '
-                             'measures image by image: take RestorationModel or a model built on it')
+                             'measures image by image: use RestorationModel or a model built on it')
 
 
 def check_scale(opt):
@@ -136,7 +136,7 @@ def check_scale(opt):
     require(opt['network_g'], 'network_g', ['type'])
     name, value = scale_argument(opt['network_g'], look_up('arch', opt['network_g']['type'], 'network_g.type'))
     if name and value > 1:
-        raise InputError(f'scale is missing, which datasets have to know: network_g.{name} is {value}, so scale: '
+        raise InputError(f'scale is missing, which the datasets need: network_g.{name} is {value}, so write scale: '
                          f'{value}')
 
 

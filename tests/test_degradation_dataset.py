@@ -248,7 +248,7 @@ def test_a_patch_may_be_as_large_as_the_image_and_no_larger(degraded):
     ({'degradation': {'type': 'jpeg', 'quality': 10.5}}, 'degradation.quality must be a whole number'),
     ({'degradation': {'type': 'blur', 'sigma': 2, 'kernel_size': 20}}, 'kernel_size must be an odd number .* got 20'),
     ({'degradation': {'type': 'blur', 'sigma': 0}}, 'degradation.sigma must be a number of 0.1 to 21, .* got 0'),
-    ({'degradation': {'type': 'blur', 'sigma': 2, 'kernel': 'motion'}}, "unknown kernel 'motion'.*there are iso"),
+    ({'degradation': {'type': 'blur', 'sigma': 2, 'kernel': 'motion'}}, "unknown kernel 'motion'.*choose from iso"),
     ({'degradation': {'type': 'blur', 'sigma': 2, 'kernel': {'iso': 0}}}, 'kernel.iso must be a weight above 0, got 0'),
     ({'degradation': {'type': 'blur', 'sigma': 2, 'kernel': ['iso']}}, r"kernel must be a name .* got \['iso'\]"),
     ({'seed': 'x'}, "seed must be a whole number of at least 0, got 'x'"),

@@ -209,10 +209,11 @@ S2 = 'experiments/train_DiffRWKVIR_S2_x4/models/net_g_latest.pth'
     ('network_d', None, 'missing option: network_d'),
     ('train.gan_opt', None, 'missing option: train.gan_opt'),
     ('train.optim_d', {'lr': 1e-4}, 'missing option: train.optim_d.type'),
-    ('train.gan_opt.gan_type', 'vanila', 'train.gan_opt: GAN type vanila is not implemented. There are vanilla, lsgan'),
+    ('train.gan_opt.gan_type', 'vanila', 'train.gan_opt: GAN type vanila is not implemented. Choose from '
+     'vanilla, lsgan'),
     ('train.net_d_iters', 0, 'train.net_d_iters must be a whole number of at least 1, got 0'),
-    ('datasets.train.gt_size', 36, 'datasets.train.gt_size: 36 is no multiple of 8, and UNetDiscriminatorSN halves '
-     'patches three times; take 32 or 40'),
+    ('datasets.train.gt_size', 36, 'datasets.train.gt_size: 36 is not a multiple of 8, and UNetDiscriminatorSN halves '
+     'patches three times; use 32 or 40'),
     ('network_d', {'type': 'VGGStyleDiscriminator', 'num_in_ch': 3, 'num_feat': 4}, 'network_d.input_size: 128 (128 or '
      '256) differs from datasets.train.gt_size: 32'),
     ('train.net_d_iter', 1, "unknown option 'train.net_d_iter' (did you mean 'net_d_iters'?)"),

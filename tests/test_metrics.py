@@ -171,7 +171,7 @@ def test_lpips_finds_its_backbone_in_torch_hubs_cache_or_says_what_to_put_there(
 
 
 @pytest.mark.parametrize('content, message', [
-    ('<html>not found</html>', 'damaged'), (torch.nn.ReLU(), 'damaged or no file of weights'),
+    ('<html>not found</html>', 'damaged'), (torch.nn.ReLU(), 'damaged or not a file of weights'),
     ([1], 'not a state dict'), ({'features.0.weight': torch.zeros(1)}, 'net=alex'),
 ])
 def test_a_file_that_is_not_the_backbones_weights_is_refused(content, message, tmp_path):

@@ -87,7 +87,7 @@ def test_networks_that_are_not_saved_may_be_left_out_of_resuming(opt, model):
 
 
 @pytest.mark.parametrize('content, message', [(None, 'does not exist'), (b'cut', 'is damaged'),
-                                              ({'a': 1}, 'is no training state')])
+                                              ({'a': 1}, 'is not a training state')])
 def test_an_explicit_state_that_cannot_be_used_is_named_with_its_option(opt, tmp_path, content, message):
     path = tmp_path / '7.state'
     if isinstance(content, bytes):

@@ -80,5 +80,5 @@ class MaskFolder(ImageSource):
             if len(corners):
                 top, left = divmod(random.choice(corners), in_crop.shape[1])
                 return mask[top:top + height, left:left + width]
-        raise InputError(f'{self.option("dataroot_mask")}: {TRIES} masks were without a hole; '
+        raise InputError(f'{self.option("dataroot_mask")}: {TRIES} masks had no hole; '
                          'white is the hole, unless invert_mask: true')

@@ -34,7 +34,7 @@ def read_odd_tiff(content, name):
         with tifffile.TiffFile(io.BytesIO(content)) as file:
             page = file.pages.first
             if page.is_reduced:
-                raise InputError(f'{name}: its first page is a preview, as in raw files of cameras; develop it, as '
+                raise InputError(f'{name}: its first page is a preview, as in raw files of cameras; develop it to '
                                  'TIFF or JPEG')
             if is_odd(page):
                 return pixels_of(page, content, name)

@@ -191,4 +191,4 @@ def refuse_sums(train):
     for key, section in train.items():
         if key.endswith('_opt') and isinstance(section, dict) and section.get('reduction') == 'sum':
             raise InputError(f'train.{key}.reduction: sum does not go with train.{MICRO_BATCH}, which takes the mean '
-                             'over the parts of a batch; take reduction: mean')
+                             'over the parts of a batch; use reduction: mean')

@@ -100,11 +100,11 @@ def read_checkpoint(path, described='checkpoint'):
         return torch.load(path, map_location='cpu', weights_only=True)
     except pickle.UnpicklingError as error:
         if 'GLOBAL' not in str(error) or not zipfile.is_zipfile(path):
-            raise InputError(f'{described}: {path} is damaged or no PyTorch file') from None
+            raise InputError(f'{described}: {path} is damaged or not a PyTorch file') from None
         raise InputError(f'{described}: {path} holds Python objects beside tensors, which may run code when loaded; if '
                          'you trust it, torch.load(..., weights_only=False) it and save its tensors alone') from None
     except Exception as error:
-        raise InputError(f'{described}: {path} is damaged or no PyTorch file ({first_line(error)})') from None
+        raise InputError(f'{described}: {path} is damaged or not a PyTorch file ({first_line(error)})') from None
 
 
 def read_safetensors(path, described):
@@ -116,7 +116,7 @@ def read_safetensors(path, described):
     try:
         return load_file(path)
     except Exception as error:
-        raise InputError(f'{described}: {path} is damaged or no safetensors file ({first_line(error)})') from None
+        raise InputError(f'{described}: {path} is damaged or not a safetensors file ({first_line(error)})') from None
 
 
 def find_weights(checkpoint, param_key):

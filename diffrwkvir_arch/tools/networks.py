@@ -127,7 +127,7 @@ def weights_of(checkpoint, path, param_key):
     weights, _ = find_weights(checkpoint, param_key)
     if weights is None:
         raise InputError(f'{path} holds no state dict ({contents(checkpoint)}); path.param_key_g of an option file, '
-                         'OPTION_FILE:CHECKPOINT, says in which entry it lies')
+                         'OPTION_FILE:CHECKPOINT, names the entry that holds it')
     return {name.removeprefix('module.'): tensor for name, tensor in weights.items()}
 
 

@@ -215,7 +215,7 @@ def sets_of_option_file(path, scale):
         check_dataset(opt, f'datasets.{phase}', section, warn)
         altering = [key for key in ALTERING if section.get(key) is not None]
         if altering:
-            raise InputError(f'datasets.{phase}.{altering[0]}: methods are compared on RGB in [0, 1]; take it out')
+            raise InputError(f'datasets.{phase}.{altering[0]}: methods are compared on RGB in [0, 1]; remove it')
     check_places(opt)
     for phase, section in sections.items():
         places = {key: os.path.expanduser(value) for key, value in section.items() if key.startswith('dataroot_')}
