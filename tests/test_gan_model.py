@@ -143,7 +143,7 @@ def test_bf16_and_clipping_hold_for_both_networks(root):
         assert torch.stack([p.grad.norm() for p in net.parameters()]).norm() <= 1.001e-3
 
 
-def test_resuming_continues_both_networks_bit_by_bit_and_stage_two_tests_the_result(root):
+def test_resuming_continues_both_networks_bit_for_bit_and_stage_two_tests_the_result(root):
     for name, lengths in (('whole', [4]), ('halves', [2, 4])):
         for length in lengths:
             opt = options(root, iterations=length) | {'name': name}

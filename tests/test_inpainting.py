@@ -31,7 +31,7 @@ def outputs(composite=True):
                       small(DiffRWKVIRS2)(lq, mask=mask, composite=composite)]
 
 
-def test_known_pixels_come_back_bit_by_bit_and_holes_do_not():
+def test_known_pixels_come_back_bit_for_bit_and_holes_do_not():
     lq, mask, restored = outputs()
     for image in restored:
         known = (mask == 0).expand_as(lq)

@@ -1,4 +1,4 @@
-"""Seeds make runs repeat: one that was ended and resumed is the one that went through, bit by bit."""
+"""Seeds make runs repeat: one that was ended and resumed is the one that went through, bit for bit."""
 import copy
 import logging
 import os

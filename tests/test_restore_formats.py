@@ -25,7 +25,7 @@ def by_pillow(path):
 
 @pytest.mark.parametrize('format, names', [('webp', ['colour', 'clear', 'grey']),
                                            ('tif', ['colour', 'clear', 'grey', 'deep', 'tall'])])
-def test_webp_and_tiff_hold_what_png_holds_bit_by_bit(mixed_photos, format, names):
+def test_webp_and_tiff_hold_what_png_holds_bit_for_bit(mixed_photos, format, names):
     random = np.random.default_rng(0)
     clear = random.integers(0, 256, (20, 26, 4), np.uint8)    # colours that transparency hides are kept, too
     clear[:10, :, 3] = 0

@@ -23,7 +23,7 @@ def fill_holes(image, mask):
 
 
 def keep_known(image, lq, mask):
-    """The image in the hole and the LQ elsewhere, bit by bit; without a mask (None) the image.
+    """The image in the hole and the LQ elsewhere, bit for bit; without a mask (None) the image.
 
     Args:
         image, lq (Tensor): (B, C, H, W).
