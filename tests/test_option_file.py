@@ -244,7 +244,7 @@ def test_an_lmdb_is_recognised_by_its_name(options, tmp_path):
 
 @pytest.mark.parametrize('scale, told', [
     ('4', "scale must be a whole number of at least 1, got '4'"), (2.5, 'scale must be a whole number'),
-    (0, 'scale must be a whole number'), (None, 'scale is missing.*network_g.upscale is 2, so scale: 2')])
+    (0, 'scale must be a whole number'), (None, 'scale is missing.*network_g.upscale is 2, so write scale: 2')])
 def test_the_scale_is_a_whole_number_that_is_not_left_out(options, scale, told):
     options['scale'] = scale
     with pytest.raises(InputError, match=told):
@@ -253,7 +253,7 @@ def test_the_scale_is_a_whole_number_that_is_not_left_out(options, scale, told):
 
 
 @pytest.mark.parametrize('scale, told', [(2, 'network_g.scale: 4 differs from scale: 2'),
-                                         (None, 'network_g.scale is 4, so scale: 4')])
+                                         (None, 'network_g.scale is 4, so write scale: 4')])
 def test_a_network_of_ours_that_is_left_its_default_scale_has_it(options, scale, told):
     options.update(model_type='DiffRWKVIRS1Model', network_g={'type': 'DiffRWKVIRS1'}, scale=scale)
     with pytest.raises(InputError, match=told):

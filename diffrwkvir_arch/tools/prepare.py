@@ -28,7 +28,7 @@ examples:
   basicsr prepare --check options/train_DiffRWKVIR_S1_x4.yml
 
 The LRs are those of MATLAB's imresize(image, 1/scale), to the bit. A folder appears when it is complete; until then it
-grows in OUT/.prepare, and the same command goes on after an interrupt. What is there already is kept, so that scales
+grows in OUT/.prepare, and the same command continues after an interrupt. What is there already is kept, so that scales
 can be added later."""
 
 

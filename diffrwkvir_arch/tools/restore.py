@@ -48,7 +48,7 @@ Writes FOLDER/NAME.png for every image, NAME.jpg.png where another is called NAM
 bits and floats become 16, an alpha channel is enlarged bicubically (beside grey it is written with three equal
 colours). --format jpg is of quality 95 with full colours, webp lossless; these hold 8 bits, and jpg no transparency. A
 photograph is turned as its EXIF says; its colour profile and the rest of its EXIF are kept. What is there already is
-left as it is, so that the same command goes on where it was stopped; where it was made of other images, by another
+left as it is, so that the same command continues where it was stopped; where it was made of other images, by another
 method or in another way, nothing is done without --force. An image that cannot be restored is reported, and the others
 go on."""
 
@@ -241,8 +241,8 @@ def main(arguments=None):
                                                  args, device, progress))
                     progress.end()
         except KeyboardInterrupt:
-            raise KeyboardInterrupt(f'interrupted; what is restored is in {args.output}, the same command goes '
-                                    'on') from None
+            raise KeyboardInterrupt(f'interrupted; what is restored is in {args.output}; the same command '
+                                    'continues') from None
     print(f'{args.output}: {failures.count(None)} images restored'
           + (f', {len(there)} were there already (--force restores them anew)' if there else ''))
     for failure in filter(None, failures):
