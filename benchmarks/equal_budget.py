@@ -4,7 +4,7 @@
         --sets Set5=datasets/Set5/GTmod12:datasets/Set5/LRbicx4 Set14=datasets/Set14/GTmod12:datasets/Set14/LRbicx4
 
 EDSR, RCAN, SwinIR, HAT, MambaIR, MambaIRv2, DiffIR and DiffRWKVIR (study/methods.py), bicubic as the floor. First
-prints how long it will take. Ctrl-C loses nothing and a kill two minutes: the same command goes on. --out holds
+prints how long it will take. Ctrl-C loses nothing and a kill two minutes: the same command continues. --out holds
 report.md, scores.csv, curves.csv and plots, and the weights of every run.
 
 The networks are small and the training is short: the tables say which learns more from little, not which is better when

@@ -51,7 +51,7 @@ def train(arguments):
     with stop_request.on_signals():
         run_pipeline(train_pipeline, 'train', arguments)
     if stop_request.requested_at is not None:
-        raise KeyboardInterrupt('training had reached its end and is saved; its last validation was cut short')
+        raise KeyboardInterrupt('training is complete and saved; the last validation was cut short')
 
 
 def test(arguments):
@@ -98,7 +98,7 @@ def prepare(arguments):
 
 
 def doctor(arguments):
-    """What this machine has, whether operator and network compute rightly on it, and what is missing."""
+    """What this machine has, whether operator and network compute correctly on it, and what is missing."""
     return importlib.import_module('diffrwkvir_arch.tools.doctor').main(arguments)
 
 
@@ -168,7 +168,7 @@ def tell_interrupt(interrupt):
 def describe():
     """The text of `basicsr -h`."""
     verbs = '\n'.join(f'  {name:8}{verb.__doc__.splitlines()[0]}' for name, verb in VERBS.items())
-    return f'usage: basicsr VERB ...\n\n{verbs}\n\nbasicsr VERB -h tells more about one; --version shows versions.'
+    return f'usage: basicsr VERB ...\n\n{verbs}\n\nbasicsr VERB -h describes a verb; --version shows versions.'
 
 
 def versions():

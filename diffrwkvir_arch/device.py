@@ -16,7 +16,7 @@ def choose_device(name='auto', option='device'):
     if kind not in ('cpu', 'cuda') or number and not number.isdecimal():
         raise InputError(f'{option} must be auto, cpu, cuda or cuda:N, got {name}')
     if kind == 'cuda' and int(number or 0) >= torch.cuda.device_count():
-        raise InputError(f'{option} {name}: PyTorch sees {torch.cuda.device_count()} CUDA devices; take {option} cpu')
+        raise InputError(f'{option} {name}: PyTorch sees {torch.cuda.device_count()} CUDA devices; use {option} cpu')
     return torch.device(str(name))
 
 

@@ -1,4 +1,5 @@
 """The one exception for what a user can put right: the command line prints its message alone and exits with 2."""
+import contextlib
 import difflib
 
 
@@ -9,6 +10,29 @@ class InputError(ValueError):
 def first_line(error):
     """Of an exception's message, for a message of one line; the name of its type where it has none."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def one_line(error):
+    """The first line of an exception's message, after the name of its type where it is not meant for users."""
+    if isinstance(error, InputError):
+        return first_line(error)
+    return f'{type(error).__name__}: {(str(error).strip().splitlines() or [""])[0]}'
+
+
+@contextlib.contextmanager
+def telling(what, but=lambda error: isinstance(error, InputError)):
+    """Whatever is raised becomes an InputError of one line that begins with `what`, `but` for what that is true of."""
+    try:
+        yield
+    except Exception as error:
+        if but(error):
+            raise
+        raise InputError(f'{what}: {one_line(error)}') from error
+
+
+def some(names, count=5):
+    """Such as 'a, b, c and 4 more', for an error message: so many names at most."""
+    return ', '.join(names[:count]) + (f' and {len(names) - count} more' if len(names) > count else '')
 
 
 def did_you_mean(name, known):

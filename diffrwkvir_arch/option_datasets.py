@@ -73,7 +73,7 @@ def check_dataset(opt, path, dataset, warn):
         as_count(dataset, path, 'num_worker_per_gpu', minimum=0)
         scale, gt_size = opt.get('scale') or 1, dataset.get('gt_size')
         if isinstance(gt_size, int) and isinstance(scale, int) and gt_size % scale:
-            raise InputError(f'{path}.gt_size: {gt_size} is no multiple of scale {scale}; take '
+            raise InputError(f'{path}.gt_size: {gt_size} is not a multiple of scale {scale}; use '
                              f'{gt_size // scale * scale or scale} or {(gt_size // scale + 1) * scale}')
 
 
@@ -97,7 +97,7 @@ def check_places(opt):
 def missing_place_hint(key, place):
     """What to do about a folder or list that is not there."""
     if key == 'meta_info_file' and 'basicsr/data/meta_info' in place.replace('\\', '/'):
-        return "; BasicSR's package comes without these lists: take the option out to use every image of the folder"
+        return "; BasicSR's package comes without these lists: remove the option to use every image of the folder"
     return f' (seen from {os.getcwd()})' if not os.path.isabs(os.path.expanduser(place)) else ''
 
 

@@ -60,10 +60,7 @@ def check_options(opt, warn):
         InputError: Names the option by its path, such as train.ema_decay, and what would work.
     """
     require(opt, '', ['name', 'model_type', 'datasets'] + (['train'] if opt['is_train'] else []))
-    if not isinstance(opt['name'], str):
-        raise InputError(f'name: {opt["name"]!r} is read as a number; put it in quotes')
-    if set(opt['name']) & set('/\\'):
-        raise InputError(f'name: {opt["name"]!r} names a folder, and may hold no / or \\')
+    check_name(opt['name'])
     fill_defaults(opt)
     model = look_up_model(opt['model_type'])
     own = is_own(model)
@@ -82,13 +79,7 @@ def check_options(opt, warn):
             check_network(opt, key, own, warn)
     if opt['is_train']:
         check_training(opt, model, own, warn)
-    metrics = opt['val'].get('metrics') or {}
-    require(metrics, 'val.metrics', [])
-    for name, metric in metrics.items():
-        check_metric(f'val.metrics.{name}', metric, warn)
-        if hasattr(look_up('metric', metric['type'], ''), 'set_score') and not hasattr(model, 'set_scores'):
-            raise InputError(f'val.metrics.{name}: {metric["type"]} measures a set as a whole, {opt["model_type"]} '
-                             'measures image by image: take RestorationModel or a model built on it')
+    check_metrics(opt, model, warn)
     check_resume_networks(opt)
     # What a model wants to refuse before anything is written; what it asks for may take longer than finding the data.
     if hasattr(model, 'check_options'):
@@ -114,8 +105,27 @@ def check_beginning(opt):
 def look_up_model(name):
     """The registered model of that name."""
     if name in MODELS_ELSEWHERE and name not in registries()['model']:
-        raise InputError(f"model_type: there is no '{name}' here; {MODELS_ELSEWHERE[name]} does its work")
+        raise InputError(f"model_type: there is no '{name}' here; use {MODELS_ELSEWHERE[name]} instead")
     return look_up('model', name, 'model_type')
+
+
+def check_name(name):
+    """The name of an experiment, which becomes that of a folder."""
+    if not isinstance(name, str):
+        raise InputError(f'name: {name!r} is read as a number; put it in quotes')
+    if set(name) & set('/\\'):
+        raise InputError(f'name: {name!r} names a folder, and may not contain / or \\')
+
+
+def check_metrics(opt, model, warn):
+    """Checks val.metrics, and that the model can measure what belongs to a set as a whole."""
+    metrics = opt['val'].get('metrics') or {}
+    require(metrics, 'val.metrics', [])
+    for name, metric in metrics.items():
+        check_metric(f'val.metrics.{name}', metric, warn)
+        if hasattr(look_up('metric', metric['type'], ''), 'set_score') and not hasattr(model, 'set_scores'):
+            raise InputError(f'val.metrics.{name}: {metric["type"]} measures a set as a whole, {opt["model_type"]} '
+                             'measures image by image: use RestorationModel or a model built on it')
 
 
 def check_scale(opt):
@@ -126,7 +136,7 @@ def check_scale(opt):
     require(opt['network_g'], 'network_g', ['type'])
     name, value = scale_argument(opt['network_g'], look_up('arch', opt['network_g']['type'], 'network_g.type'))
     if name and value > 1:
-        raise InputError(f'scale is missing, which datasets have to know: network_g.{name} is {value}, so scale: '
+        raise InputError(f'scale is missing, which the datasets need: network_g.{name} is {value}, so write scale: '
                          f'{value}')
 
 

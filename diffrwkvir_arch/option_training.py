@@ -93,7 +93,7 @@ def check_scheduler(train, warn):
     scheduler = train['scheduler']
     if scheduler['type'] not in classes:
         raise InputError(f"train.scheduler.type: unknown scheduler '{scheduler['type']}'"
-                         f"{did_you_mean(scheduler['type'], classes)}; there are {', '.join(classes)}")
+                         f"{did_you_mean(scheduler['type'], classes)}; choose from {', '.join(classes)}")
     check_arguments('train.scheduler', scheduler, classes[scheduler['type']], warn, strict=True,
                     left_out=('optimizer', 'last_epoch'))
     for key in ('milestones', 'periods', 'restarts', 'restart_weights'):

@@ -29,7 +29,7 @@ def load_weights(path):
     try:
         weights = torch.load(path, map_location='cpu', weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise InputError(f'{path} is damaged or no file of weights ({first_line(error)})') from error
+        raise InputError(f'{path} is damaged or not a file of weights ({first_line(error)})') from error
     if not isinstance(weights, dict):
         raise InputError(f'{path} holds {type(weights).__name__}, not a state dict')
     return weights

@@ -10,3 +10,8 @@ def draw(height, width, seed):
     picture = np.stack(channels, axis=-1)
     picture[height // 4:height // 2, width // 4:width // 2] = random.integers(0, 255, 3)
     return picture.astype(np.uint8)
+
+
+def noise(*shape, seed=0):
+    """uint8."""
+    return np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)

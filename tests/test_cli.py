@@ -15,8 +15,8 @@ from basicsr.archs import build_network
 from diffrwkvir_arch import cli
 from diffrwkvir_arch.cli import asks_for_help, main
 from diffrwkvir_arch.errors import InputError
+from lmdb_cases import make_lmdb
 from option_cases import put
-from test_data import make_lmdb
 
 
 @pytest.fixture

@@ -244,7 +244,7 @@ def test_safetensors_are_recognised_as_other_checkpoints_are(shipped):
         with torch.no_grad():
             assert torch.equal(found.restore(lq), net(lq))
     (shipped / 'bad.safetensors').write_bytes(b'no tensors')
-    with pytest.raises(InputError, match='bad.safetensors is damaged or no safetensors file'):
+    with pytest.raises(InputError, match='bad.safetensors is damaged or not a safetensors file'):
         methods.parse_method(str(shipped / 'bad.safetensors')).load(SCALE, torch.device('cpu'))
 
 

@@ -8,8 +8,9 @@ import pytest
 import torch
 import yaml
 from diffrwkvir_arch.archs.diffir_arch import DiffIRS1, DiffIRS2
-from test_two_stages import batch, run_model
-from test_two_stages import options as two_stage_options
+from peer_cases import normal_weights
+from two_stage_cases import batch, run_model
+from two_stage_cases import options as two_stage_options
 
 TINY = dict(n_encoder_res=1, dim=8, num_blocks=[1, 1, 1, 1], num_refinement_blocks=1)
 OPTIONS = Path(__file__).parent.parent / 'options'
@@ -47,15 +48,6 @@ def test_the_names_are_those_of_published_checkpoints():
             'diffusion.condition.mlp.2.bias': (256, )}.items():
         assert tuple(state[name].shape) == shape
     assert official_size(DiffIRS1).state_dict()['E.E.0.weight'].shape == (64, 3 + 3 * 16, 3, 3)
-
-
-def normal_weights(net):
-    """Weights of unit gain in the order of their names, from NumPy's frozen generator."""
-    random = np.random.RandomState(0)
-    with torch.no_grad():
-        for _, p in sorted(net.named_parameters()):
-            p.copy_(torch.from_numpy(random.standard_normal(p.shape) / p[0].numel()**0.5))
-    return net.double()
 
 
 # Six pixels of what the official code returns, in float64, for the same weights, images and noise; sizes that are no

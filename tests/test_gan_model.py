@@ -1,16 +1,16 @@
 """Stage 3: two networks step apart, resume together and share GPUs; holes alone are judged; what is missing is told."""
 import re
 
+import inpainting_cases
 import pytest
-import test_inpainting
-import test_two_stages
 import torch
+import two_stage_cases
 from backbones import save_backbone
 from basicsr.utils.registry import ARCH_REGISTRY, MODEL_REGISTRY
+from checkpoint_cases import assert_same
 from drawing import draw
-from inpainting_cases import write_images
-from test_two_stages import basicsr, run_model, train_in_two_processes
 from train_two_steps import two_steps
+from two_stage_cases import basicsr, run_model, train_in_two_processes
 
 from diffrwkvir_arch.errors import InputError
 from diffrwkvir_arch.tools.pairs import write_pairs
@@ -19,7 +19,7 @@ ADAM = {'type': 'Adam', 'lr': 1e-3, 'betas': [0.9, 0.99]}
 LOG = {'l_pix', 'l_percep', 'l_kd', 'l_g_gan', 'l_d_real', 'l_d_fake', 'out_d_real', 'out_d_fake'}
 
 
-def options(root, stage2=test_two_stages.options, **train):
+def options(root, stage2=two_stage_cases.options, **train):
     """A small option file of stage 3, made of stage 2's, as a dict."""
     opt = stage2(2, root, **train)
     opt |= {'name': 'gan', 'model_type': 'DiffRWKVIRGANModel',
@@ -31,25 +31,15 @@ def options(root, stage2=test_two_stages.options, **train):
     return opt
 
 
-def write_stages(root, network):
-    """Checkpoints of both stages, untrained, whose moving average is another network."""
-    for stage in (1, 2):
-        arch = ARCH_REGISTRY.get(f'DiffRWKVIRS{stage}')
-        nets = {key: arch(**network).state_dict() for key in ('params', 'params_ema')}
-        folder = root / f'experiments/stage{stage}/models'
-        folder.mkdir(parents=True)
-        torch.save(nets, folder / 'net_g_latest.pth')
-
-
 @pytest.fixture(scope='module')
 def folders(tmp_path_factory):
     """Folders for super-resolution and inpainting, each with images, both stages and a backbone for LPIPS."""
     sr, inpaint = tmp_path_factory.mktemp('sr'), tmp_path_factory.mktemp('inpaint')
     torch.manual_seed(0)
-    write_stages(sr, test_two_stages.NETWORK)
-    write_stages(inpaint, test_inpainting.NETWORK)
+    two_stage_cases.write_stages(sr, two_stage_cases.NETWORK)
+    two_stage_cases.write_stages(inpaint, inpainting_cases.NETWORK)
     write_pairs({str(number): draw(48, 48, number) for number in range(3)}, sr / 'data', 4)
-    write_images(inpaint / 'gt')
+    inpainting_cases.write_images(inpaint / 'gt')
     for root in (sr, inpaint):
         save_backbone('squeeze', root / 'squeeze.pth')
     return {'sr': sr, 'inpaint': inpaint}
@@ -65,7 +55,7 @@ def small(root, **train):
     """The model, with a batch."""
     torch.manual_seed(0)
     model = run_model(options(root, **train))
-    model.feed_data(test_two_stages.batch())
+    model.feed_data(two_stage_cases.batch())
     return model
 
 
@@ -117,7 +107,7 @@ def test_each_network_gets_better_at_its_own_game_while_the_other_stands_still(r
 
 def test_the_network_starts_from_stage_twos_average_and_the_teacher_from_stage_ones(root):
     model = run_model(options(root))
-    stage1, stage2 = (test_two_stages.weights(root, stage, 'params_ema') for stage in (1, 2))
+    stage1, stage2 = (two_stage_cases.weights(root, stage, 'params_ema') for stage in (1, 2))
     for net in (model.net_g, model.net_g_ema):
         assert all(torch.equal(value, stage2[name]) for name, value in net.state_dict().items())
     assert all(torch.equal(value, stage1[f'encoder.{name}']) for name, value in model.teacher.state_dict().items())
@@ -153,7 +143,7 @@ def test_bf16_and_clipping_hold_for_both_networks(root):
         assert torch.stack([p.grad.norm() for p in net.parameters()]).norm() <= 1.001e-3
 
 
-def test_resuming_continues_both_networks_bit_by_bit_and_stage_two_tests_the_result(root):
+def test_resuming_continues_both_networks_bit_for_bit_and_stage_two_tests_the_result(root):
     for name, lengths in (('whole', [4]), ('halves', [2, 4])):
         for length in lengths:
             opt = options(root, iterations=length) | {'name': name}
@@ -166,7 +156,7 @@ def test_resuming_continues_both_networks_bit_by_bit_and_stage_two_tests_the_res
     lines = [line for line in log.splitlines() if 'lr:(' in line]
     assert lines and all(set(re.findall(r'(\w+_\w+): ', line)) >= LOG for line in lines)
 
-    opt = test_two_stages.options(2, root) | {'name': 'tested'}
+    opt = two_stage_cases.options(2, root) | {'name': 'tested'}
     del opt['train'], opt['logger'], opt['datasets']['train']
     opt['path'] = {'pretrain_network_g': 'experiments/whole/models/net_g_latest.pth', 'param_key_g': 'params_ema'}
     opt['val'] |= {'save_img': True, 'suffix': None}
@@ -174,23 +164,11 @@ def test_resuming_continues_both_networks_bit_by_bit_and_stage_two_tests_the_res
     assert len(list((root / 'results/tested/visualization/val').glob('*.png'))) == 3
 
 
-def assert_same(one, two):
-    """Equal tensors, numbers and text, however nested."""
-    if isinstance(one, dict):
-        assert one.keys() == two.keys()
-    if isinstance(one, (dict, list, tuple)):
-        assert len(one) == len(two)
-        for key in one if isinstance(one, dict) else range(len(one)):
-            assert_same(one[key], two[key])
-    else:
-        assert torch.equal(one, two) if torch.is_tensor(one) else one == two
-
-
 def test_of_inpainted_images_the_hole_alone_is_judged_and_known_pixels_are_learnt(folders, monkeypatch):
     monkeypatch.chdir(folders['inpaint'])
-    opt = options(folders['inpaint'], stage2=test_inpainting.options, known_weight=0.2)
+    opt = options(folders['inpaint'], stage2=inpainting_cases.options, known_weight=0.2)
     model = run_model(opt)
-    lq, gt, mask = test_inpainting.batch(height=24, width=24)
+    lq, gt, mask = inpainting_cases.batch(height=24, width=24)
     model.feed_data({'lq': lq, 'gt': gt, 'mask': mask})
     judged, compared = [], []
     model.net_d.register_forward_pre_hook(lambda net, images: judged.append(images[0]))
@@ -212,7 +190,7 @@ def test_of_inpainted_images_the_hole_alone_is_judged_and_known_pixels_are_learn
 def test_inpainting_trains_and_validates_from_an_option_file(folders, monkeypatch):
     root = folders['inpaint']
     monkeypatch.chdir(root)
-    opt = options(root, stage2=test_inpainting.options)
+    opt = options(root, stage2=inpainting_cases.options)
     opt['datasets']['train']['gt_size'] = 24
     assert not basicsr('train', opt, root)
     log = next((root / 'experiments/gan').glob('train_*.log')).read_text()
@@ -231,10 +209,11 @@ S2 = 'experiments/train_DiffRWKVIR_S2_x4/models/net_g_latest.pth'
     ('network_d', None, 'missing option: network_d'),
     ('train.gan_opt', None, 'missing option: train.gan_opt'),
     ('train.optim_d', {'lr': 1e-4}, 'missing option: train.optim_d.type'),
-    ('train.gan_opt.gan_type', 'vanila', 'train.gan_opt: GAN type vanila is not implemented. There are vanilla, lsgan'),
+    ('train.gan_opt.gan_type', 'vanila', 'train.gan_opt: GAN type vanila is not implemented. Choose from '
+     'vanilla, lsgan'),
     ('train.net_d_iters', 0, 'train.net_d_iters must be a whole number of at least 1, got 0'),
-    ('datasets.train.gt_size', 36, 'datasets.train.gt_size: 36 is no multiple of 8, and UNetDiscriminatorSN halves '
-     'patches three times; take 32 or 40'),
+    ('datasets.train.gt_size', 36, 'datasets.train.gt_size: 36 is not a multiple of 8, and UNetDiscriminatorSN halves '
+     'patches three times; use 32 or 40'),
     ('network_d', {'type': 'VGGStyleDiscriminator', 'num_in_ch': 3, 'num_feat': 4}, 'network_d.input_size: 128 (128 or '
      '256) differs from datasets.train.gt_size: 32'),
     ('train.net_d_iter', 1, "unknown option 'train.net_d_iter' (did you mean 'net_d_iters'?)"),
@@ -286,7 +265,7 @@ def test_a_trained_discriminator_is_taken_up_as_its_options_say(root):
 
 
 def test_a_discriminator_without_effect_is_told(root, capsys):
-    opt = test_two_stages.options(2, root, iterations=1) | {'name': 'plain', 'network_d': options(root)['network_d']}
+    opt = two_stage_cases.options(2, root, iterations=1) | {'name': 'plain', 'network_d': options(root)['network_d']}
     assert not basicsr('train', opt, root)
     assert "option 'network_d' has no effect with model_type DiffRWKVIRS2Model" in capsys.readouterr().err
 

@@ -118,8 +118,9 @@ def test_memory_that_does_not_suffice_names_the_tile_to_try(monkeypatch, fill, v
 
 
 @pytest.mark.parametrize('val, told', [
-    (dict(tile=0), 'val.tile must be at least 1, got 0'), (dict(tile=2.5), 'val.tile must be a whole number'),
-    (dict(tile=True), 'val.tile must be a whole number'), (dict(tile_overlap=4), 'val.tile_overlap must be at least 0'),
+    (dict(tile=0), 'val.tile must be a whole number of at least 1, got 0'),
+    (dict(tile=2.5), 'val.tile must be a whole number'), (dict(tile=True), 'val.tile must be a whole number'),
+    (dict(tile_overlap=4), 'val.tile_overlap must be at least 0'),
     (dict(tile=8, tile_overlap=8), 'less than val.tile, got 8 and 8'),
     (dict(self_ensemble=8), 'val.self_ensemble must be true or false, got 8'),
     (dict(tiles=8), "'val.tiles'")])

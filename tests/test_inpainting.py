@@ -7,20 +7,16 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from basicsr.models import build_model
-from inpainting_cases import BOX, hole, write_images, write_mask
-from test_two_stages import train_in_two_processes
+from inpainting_cases import BOX, HOLE_METRICS, NETWORK, batch, hole, options, write_images, write_mask
 from train_two_steps import two_steps
+from two_stage_cases import basicsr, run_model, train_in_two_processes
 
-from diffrwkvir_arch import cli
 from diffrwkvir_arch.archs.diffrwkvir_s1_arch import DiffRWKVIRS1
 from diffrwkvir_arch.archs.diffrwkvir_s2_arch import DiffRWKVIRS2
 from diffrwkvir_arch.data.mask_presets import DrawnMasks
 from diffrwkvir_arch.errors import InputError
 from diffrwkvir_arch.models.diffrwkvir_s1_model import DiffRWKVIRS1Model
 
-NETWORK = dict(scale=1, in_channels=4, out_channels=3, dim=16, groups=1, blocks=1, head_dim=4, prior_dim=16,
-               encoder_dim=8, upsampler='direct')
 SHIPPED = Path(__file__).parent.parent / 'options'
 
 
@@ -29,20 +25,13 @@ def small(arch, **options):
     return arch(**{**NETWORK, **options})
 
 
-def batch(n=2, height=10, width=9):
-    """LQ, GT and a mask with known pixels and holes in every image."""
-    torch.manual_seed(5)
-    mask = (torch.rand(n, 1, height, width) < 0.4).float()
-    return torch.rand(n, 3, height, width), torch.rand(n, 3, height, width), mask
-
-
 def outputs(composite=True):
     lq, gt, mask = batch()
     return lq, mask, [small(DiffRWKVIRS1)(lq, gt, mask=mask, composite=composite),
                       small(DiffRWKVIRS2)(lq, mask=mask, composite=composite)]
 
 
-def test_known_pixels_come_back_bit_by_bit_and_holes_do_not():
+def test_known_pixels_come_back_bit_for_bit_and_holes_do_not():
     lq, mask, restored = outputs()
     for image in restored:
         known = (mask == 0).expand_as(lq)
@@ -121,33 +110,6 @@ def test_a_mask_of_another_shape_is_refused():
 
 # Both stages through BasicSR's pipelines
 
-HOLE_METRICS = {name: {'type': f'calculate_{name}', 'crop_border': 0} for name in ('hole_psnr', 'hole_ssim', 'psnr')}
-
-
-def options(stage, root, name=None, **train):
-    """A small option file of one stage as a dict, on root/gt."""
-    gt = {'type': 'InpaintingDataset', 'dataroot_gt': str(root / 'gt')}
-    opt = {
-        'name': name or f'stage{stage}', 'model_type': f'DiffRWKVIRS{stage}Model', 'scale': 1, 'num_gpu': 0,
-        'manual_seed': 0,
-        'datasets': {'train': {**gt, 'mask': {'preset': ['box', 'border']}, 'gt_size': 16, 'use_hflip': True,
-                               'use_rot': True, 'num_worker_per_gpu': 0, 'batch_size_per_gpu': 2,
-                               'dataset_enlarge_ratio': 2},
-                     'val': {'name': 'val', **gt, 'mask': BOX}},
-        'network_g': {'type': f'DiffRWKVIRS{stage}', **NETWORK},
-        'path': {},
-        'train': {'ema_decay': 0.9, 'optim_g': {'type': 'Adam', 'lr': 1e-3},
-                  'scheduler': {'type': 'MultiStepLR', 'milestones': [100], 'gamma': 0.1}, 'total_iter': 2,
-                  'pixel_opt': {'type': 'L1Loss'}, **train},
-        'val': {'val_freq': 2, 'save_img': False, 'metrics': HOLE_METRICS},
-        'logger': {'print_freq': 1, 'save_checkpoint_freq': 2},
-    }
-    if stage == 2:
-        opt['path']['pretrain_network_s1'] = 'experiments/stage1/models/net_g_latest.pth'
-        opt['train']['kd_opt'] = {'type': 'KDL1Loss'}
-    return opt
-
-
 def options_of_a_test(root, name, dataset, **val):
     """The option dict that tests stage 2 on one dataset."""
     opt = options(2, root, name)
@@ -156,12 +118,6 @@ def options_of_a_test(root, name, dataset, **val):
     opt['path'] = {'pretrain_network_g': 'experiments/stage2/models/net_g_latest.pth', 'param_key_g': 'params_ema'}
     opt['val'] = {'save_img': True, 'metrics': HOLE_METRICS, **val}
     return opt
-
-
-def basicsr(verb, opt, root):
-    path = root / f'{verb}_{opt["name"]}.yml'
-    path.write_text(yaml.safe_dump(opt), encoding='utf-8')
-    return cli.main([verb, '-opt', str(path)])
 
 
 @pytest.fixture(scope='module')
@@ -180,12 +136,6 @@ def trained(tmp_path_factory):
 def root(trained, monkeypatch):
     monkeypatch.chdir(trained)
     return trained
-
-
-def run_model(opt):
-    opt = {**opt, 'is_train': True, 'dist': False, 'rank': 0, 'world_size': 1}
-    opt['path'] = {**opt['path'], 'models': 'unused', 'training_states': 'unused'}
-    return build_model(opt)
 
 
 def test_both_stages_train_validate_and_log_the_metrics_of_the_hole(root):

@@ -177,7 +177,7 @@ def test_a_mask_smaller_than_a_patch_is_refused_in_training(inpainting, tmp_path
 
 def test_a_folder_of_black_masks_is_refused_in_training(inpainting, tmp_path):
     write_mask(tmp_path / 'others', 'black.png', np.zeros((40, 40), np.uint8))
-    with pytest.raises(InputError, match='100 masks were without a hole; white is the hole'):
+    with pytest.raises(InputError, match='100 masks had no hole; white is the hole'):
         inpainting(phase='train', gt_size=24, dataroot_mask=str(tmp_path / 'others'))[0]
 
 

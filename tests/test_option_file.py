@@ -46,8 +46,8 @@ def test_a_misspelt_option_is_named_with_the_nearest_known_one(options, path, ne
     ('val.metrics.psnr.type', 'calculate_psrn', "did you mean 'calculate_psnr'"),
     ('train.optim_g.type', 'AdmaW', "did you mean 'AdamW'"),
     ('train.scheduler.type', 'MultiStepRL', "did you mean 'MultiStepLR'"),
-    ('model_type', 'HATModel', "there is no 'HATModel' here; RestorationModel does its work"),
-    ('model_type', 'DiffIRS2Model', 'DiffRWKVIRS2Model does its work'),
+    ('model_type', 'HATModel', "there is no 'HATModel' here; use RestorationModel instead"),
+    ('model_type', 'DiffIRS2Model', 'use DiffRWKVIRS2Model instead'),
     ('train.use_grad_clip', True, 'here it is train.clip_grad_norm of RestorationModel'),
     ('datasets.trian', {'type': 'PairedImageDataset'}, "did you mean 'train'"),
 ])
@@ -73,10 +73,10 @@ def test_an_unknown_name_is_answered_with_the_nearest_registered_one(options, pa
     ('datasets.val_2', {'name': 'some', 'type': 'SingleImageDataset'}, "two are named 'some'"),
     ('network_g', {'type': 'DiffRWKVIRS1', 'scale': 2, 'shift': 'omnii'}, 'network_g: DiffRWKVIRS1: shift must be one'),
     ('network_g', {'type': 'DiffRWKVIRS2', 'scale': 2, 'mixer': 'attention', 'head_dim': 24}, 'head_dim must divide'),
-    ('datasets.train.gt_size', 17, 'gt_size: 17 is no multiple of scale 2'),
+    ('datasets.train.gt_size', 17, 'gt_size: 17 is not a multiple of scale 2'),
     ('datasets.train.dataroot_gt', 'nowhere', 'datasets.train.dataroot_gt: nowhere'),
     ('datasets.val.dataroot_lq', 'nowhere', 'datasets.val.dataroot_lq: nowhere'),
-    ('datasets.train.meta_info_file', 'basicsr/data/meta_info/x.txt', 'take the option out'),
+    ('datasets.train.meta_info_file', 'basicsr/data/meta_info/x.txt', 'remove the option'),
     ('datasets.train.prefetch_mode', 'gpu', 'prefetch_mode must be'),
     ('datasets.train.io_backend.type', 'disc', 'io_backend.type must be'),
     ('datasets.train.batch_size_per_gpu', 0, 'batch_size_per_gpu must be'),
@@ -244,7 +244,7 @@ def test_an_lmdb_is_recognised_by_its_name(options, tmp_path):
 
 @pytest.mark.parametrize('scale, told', [
     ('4', "scale must be a whole number of at least 1, got '4'"), (2.5, 'scale must be a whole number'),
-    (0, 'scale must be a whole number'), (None, 'scale is missing.*network_g.upscale is 2, so scale: 2')])
+    (0, 'scale must be a whole number'), (None, 'scale is missing.*network_g.upscale is 2, so write scale: 2')])
 def test_the_scale_is_a_whole_number_that_is_not_left_out(options, scale, told):
     options['scale'] = scale
     with pytest.raises(InputError, match=told):
@@ -253,7 +253,7 @@ def test_the_scale_is_a_whole_number_that_is_not_left_out(options, scale, told):
 
 
 @pytest.mark.parametrize('scale, told', [(2, 'network_g.scale: 4 differs from scale: 2'),
-                                         (None, 'network_g.scale is 4, so scale: 4')])
+                                         (None, 'network_g.scale is 4, so write scale: 4')])
 def test_a_network_of_ours_that_is_left_its_default_scale_has_it(options, scale, told):
     options.update(model_type='DiffRWKVIRS1Model', network_g={'type': 'DiffRWKVIRS1'}, scale=scale)
     with pytest.raises(InputError, match=told):

@@ -16,9 +16,9 @@ from basicsr.utils.registry import ARCH_REGISTRY
 from diffrwkvir_arch.archs.srcnn_arch import SRCNN
 from diffrwkvir_arch.archs.vdsr_arch import VDSR
 from diffrwkvir_arch.errors import InputError
-from test_diffir import normal_weights
-from test_two_stages import batch, run_model
-from test_two_stages import options as two_stage_options
+from peer_cases import normal_weights
+from two_stage_cases import batch, run_model
+from two_stage_cases import options as two_stage_options
 
 OPTIONS = Path(__file__).parent.parent / 'options'
 TINY = {

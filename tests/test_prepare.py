@@ -166,7 +166,7 @@ def seen(monkeypatch):
 def test_after_an_interrupt_the_same_command_goes_on(photos, seen):
     command = ['my photos', '-o', 'datasets/DF2K', *SMALL, '--scales', 2]
     seen.stop_at = 'c'
-    with pytest.raises(KeyboardInterrupt, match='the same command goes on'):
+    with pytest.raises(KeyboardInterrupt, match='the same command continues'):
         run(*command)
     assert names('datasets/DF2K') == [] and seen == ['a', 'b']
     # What a kill leaves, an image that has changed since, and one that has gone.

@@ -83,8 +83,3 @@ def test_steps_that_were_not_trained_are_refused(steps):
 def test_noise_of_another_shape_is_refused():
     with pytest.raises(ValueError, match=r'noise must be \(1, 6\), got \(1, 5\)'):
         PriorDiffusion(6)(torch.zeros(1, 6), noise=torch.zeros(1, 5))
-
-
-def test_a_bad_schedule_is_refused():
-    with pytest.raises(ValueError, match='beta'):
-        PriorDiffusion(6, beta_start=0.5, beta_end=0.1)

@@ -7,7 +7,7 @@ import pytest
 import torch
 from basicsr.models import build_model
 from basicsr.utils import options as basicsr_options
-from test_toolbox_loading import Draws, train_loader
+from loading_cases import Draws, train_loader
 
 from diffrwkvir_arch.toolbox import options as toolbox_options
 from diffrwkvir_arch.toolbox import repeating

@@ -211,7 +211,7 @@ def test_grey_poisson_noise_is_that_of_bgr(monkeypatch):
 @pytest.mark.parametrize('options, message', [
     ({'betag_range': [2, 4]}, r'betag_range must reach from at most 1 to at least 1, got \[2, 4\]'),
     ({'betap_range2': 2}, 'betap_range2 must reach from at most 1 to at least 1, got 2'),
-    ({'kernel_list': ['iso', 'box'], 'kernel_prob': [1, 1]}, "kernel_list: unknown kernel 'box'; there are iso"),
+    ({'kernel_list': ['iso', 'box'], 'kernel_prob': [1, 1]}, "kernel_list: unknown kernel 'box'; choose from iso"),
     ({'kernel_list2': 'iso'}, "kernel_list2 must be a list, got 'iso'"),
     ({'kernel_prob': [1, 2]}, r'kernel_prob must be 1 numbers of at least 0, not all 0, got \[1, 2\]'),
     ({'resize_prob2': [0, 0, 0]}, 'resize_prob2 must be 3 numbers of at least 0, not all 0'),

@@ -1,4 +1,4 @@
-"""Seeds make runs repeat: one that was ended and resumed is the one that went through, bit by bit."""
+"""Seeds make runs repeat: one that was ended and resumed is the one that went through, bit for bit."""
 import copy
 import logging
 import os
@@ -19,8 +19,8 @@ from diffrwkvir_arch.draws import drawn_for, going_on, seed_all
 from diffrwkvir_arch.toolbox import repeating
 from diffrwkvir_arch.toolbox.loading import SeededSampler
 from diffrwkvir_arch.toolbox.stopping import stop_request
-from test_gan_model import assert_same
-from test_toolbox_loading import Draws
+from checkpoint_cases import assert_same
+from loading_cases import Draws
 
 # Nine iterations an epoch.
 TRAIN = {'dataset_enlarge_ratio': 3, 'num_worker_per_gpu': 2}

@@ -1,4 +1,4 @@
-"""`basicsr restore`: the same command goes on where it stopped, and replaces nothing that was made otherwise."""
+"""`basicsr restore`: the same command continues where it stopped, and replaces nothing that was made otherwise."""
 import os
 from pathlib import Path
 
@@ -24,7 +24,7 @@ def test_it_goes_on_where_it_was_and_replaces_on_demand_alone(mixed_photos, caps
         return restored(self, lq, **options)
 
     monkeypatch.setattr(methods.Network, 'restore', interrupted)
-    assert main(command) == 130 and 'the same command goes on' in capsys.readouterr().err
+    assert main(command) == 130 and 'the same command continues' in capsys.readouterr().err
     assert main(command) == 0 and len(seen) == 5 and len(os.listdir('out')) == 4
     assert '2 images restored, 2 were there already' in capsys.readouterr().out
     assert main([*command, '--force']) == 0 and len(seen) == 9

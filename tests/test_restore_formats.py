@@ -25,7 +25,7 @@ def by_pillow(path):
 
 @pytest.mark.parametrize('format, names', [('webp', ['colour', 'clear', 'grey']),
                                            ('tif', ['colour', 'clear', 'grey', 'deep', 'tall'])])
-def test_webp_and_tiff_hold_what_png_holds_bit_by_bit(mixed_photos, format, names):
+def test_webp_and_tiff_hold_what_png_holds_bit_for_bit(mixed_photos, format, names):
     random = np.random.default_rng(0)
     clear = random.integers(0, 256, (20, 26, 4), np.uint8)    # colours that transparency hides are kept, too
     clear[:10, :, 3] = 0
@@ -148,11 +148,11 @@ def test_exif_that_no_jpeg_holds_is_left_out_and_the_record_stays(workdir, capsy
 
 
 @pytest.mark.parametrize('name, format, said', [
-    ('deep', 'jpg', 'JPEG cannot hold 16 bits; take --format png or tif'),
-    ('deep', 'webp', 'WebP cannot hold 16 bits; take --format png or tif'),
-    ('clear', 'jpg', 'JPEG cannot hold alpha; take --format png or webp or tif'),
-    ('wide', 'jpg', 'JPEG cannot hold 65502x4: its sides are 65500 at most; take --format png or tif'),
-    ('wide', 'webp', 'WebP cannot hold 65502x4: its sides are 16383 at most; take --format png or tif'),
+    ('deep', 'jpg', 'JPEG cannot hold 16 bits; use --format png or tif'),
+    ('deep', 'webp', 'WebP cannot hold 16 bits; use --format png or tif'),
+    ('clear', 'jpg', 'JPEG cannot hold alpha; use --format png or webp or tif'),
+    ('wide', 'jpg', 'JPEG cannot hold 65502x4: its sides are 65500 at most; use --format png or tif'),
+    ('wide', 'webp', 'WebP cannot hold 65502x4: its sides are 16383 at most; use --format png or tif'),
 ])
 def test_what_a_format_cannot_hold_is_told_before_a_network_runs(mixed_photos, monkeypatch, capsys, name, format, said):
     cv2.imwrite('my photos/wide.png', np.zeros((2, 32751), np.uint8))
@@ -167,7 +167,7 @@ def test_what_is_larger_than_a_tiff_is_told(mixed_photos, monkeypatch, capsys):
     assert main(['restore', 'my photos', *ENLARGE, '--format', 'tif']) == 1
     said = capsys.readouterr().out
     assert '3 images restored' in said
-    assert 'deep.png: TIFF cannot hold 52x40: it takes 0 GB at most; take --format png\n' in said
+    assert 'deep.png: TIFF cannot hold 52x40: it takes 0 GB at most; use --format png\n' in said
 
 
 def test_alpha_that_hides_nothing_keeps_no_image_from_jpeg(workdir):

@@ -96,7 +96,7 @@ def test_floats_beyond_white_are_not_clipped_in_silence(workdir, capsys, value, 
     image[4, 5] = value
     assert cv2.imwrite('a.tif', image)
     assert main(['restore', 'a.tif', '-m', 'bicubic', '--scale', '2', '-o', 'out']) == 1
-    assert f'a.tif: its values are {said}; a float image needs 0 to 1' in capsys.readouterr().out
+    assert f'a.tif: its values are {said}; a float image needs [0, 1]' in capsys.readouterr().out
 
 
 def test_what_a_decoder_says_is_told_with_the_name_of_the_file(workdir, capfd):

@@ -113,7 +113,7 @@ def test_a_training_tracks_the_lowest_and_shows_it_in_tensorboard(tiny, write_op
     ({'type': 'calculate_kid', 'weights': 'mine.pth'}, 'val.metrics.m: mine.pth is missing: download'),
     ({'type': 'calculate_kid', 'wieghts': 'mine.pth'}, "option 'val.metrics.m.wieghts' (did you mean 'weights'?)"),
     ({'type': 'calculate_fid', 'device': 'gpu'}, 'val.metrics.m.device must be auto, cpu, cuda or cuda:N, got gpu'),
-    ({'type': 'calculate_fid', 'better': 'higher'}, 'val.metrics.m.better: of calculate_fid the lower value is better'),
+    ({'type': 'calculate_fid', 'better': 'higher'}, 'val.metrics.m.better: lower is better for calculate_fid'),
 ])
 def test_what_it_lacks_is_told_before_anything_is_written(options, write_options, workdir, monkeypatch, capsys, metric,
                                                           message):

@@ -9,8 +9,8 @@ import torch
 import yaml
 from basicsr.data import build_dataset
 from basicsr.utils.img_process_util import usm_sharp
+from degradation_cases import logged_psnr, options_of
 from drawing import draw
-from test_degradation_dataset import logged_psnr, options_of
 
 from diffrwkvir_arch import cli
 from diffrwkvir_arch.bicubic import imresize
@@ -146,7 +146,7 @@ def test_gt_usm_sharpens_the_gt_of_which_the_lq_is_made(degraded, images):
 
 @pytest.mark.parametrize('options, message', [
     ({'degradation': NOISE}, 'degradation: nothing in it makes images 4 times smaller, as scale: 4 wants; put {type: '
-     'bicubic} where that is to happen, or take {type: real_esrgan}'),
+     'bicubic} where that is to happen, or use {type: real_esrgan}'),
     ({'degradation': [REAL, BICUBIC]}, 'degradation: bicubic and real_esrgan each divide sides by the scale'),
     ({'degradation': [BICUBIC, BICUBIC]}, 'degradation: bicubic and bicubic each divide'),
     ({'degradation': {**BICUBIC, 'scale': 2}}, 'degradation.scale: leave it out, it is that of the option file, 4'),

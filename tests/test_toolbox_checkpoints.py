@@ -12,10 +12,7 @@ from basicsr.models.base_model import BaseModel
 from diffrwkvir_arch.errors import InputError
 from diffrwkvir_arch.toolbox.checkpoints import find_weights
 from diffrwkvir_arch.toolbox.network_options import ENTRY
-
-
-def network_file(opt, name='net_g_3.pth'):
-    return os.path.join(opt['path']['models'], name)
+from checkpoint_cases import network_file
 
 
 # ----- saving -----
@@ -101,7 +98,7 @@ def test_a_truncated_checkpoint_is_named(model, opt):
     content = open(network_file(opt), 'rb').read()
     for rest in (content[:len(content) // 2], b'', b'no checkpoint'):
         open(network_file(opt), 'wb').write(rest)
-        with pytest.raises(InputError, match=r'net_g_3\.pth is damaged or no PyTorch file') as error:
+        with pytest.raises(InputError, match=r'net_g_3\.pth is damaged or not a PyTorch file') as error:
             model.load_network(model.net_g, network_file(opt))
         assert '\n' not in str(error.value)
 

@@ -2,7 +2,6 @@
 import logging
 import math
 import os
-import random
 import subprocess
 import sys
 import threading
@@ -23,7 +22,8 @@ from basicsr.utils.file_client import LmdbBackend
 
 from diffrwkvir_arch.errors import InputError
 from diffrwkvir_arch.toolbox.loading import SeededSampler
-from test_data import make_lmdb
+from lmdb_cases import make_lmdb
+from loading_cases import Draws, train_loader
 
 LOG = logging.getLogger('test')
 ROOT = Path(__file__).parent.parent
@@ -35,21 +35,6 @@ def opt(options):
     for phase in ('train', 'val'):
         options['datasets'][phase].update(phase=phase, scale=2)
     return dict(options, is_train=True, dist=False, rank=0, world_size=1)
-
-
-class Draws(torch.utils.data.Dataset):
-    """What an augmentation draws: from random, numpy and torch."""
-
-    def __len__(self):
-        return 4
-
-    def __getitem__(self, index):
-        return torch.tensor([random.random(), np.random.rand(), torch.rand(1).item()], dtype=torch.float64)
-
-
-def train_loader(dataset, build=build_dataloader, **options):
-    opt = {'phase': 'train', 'batch_size_per_gpu': 1, 'num_worker_per_gpu': 0, **options}
-    return build(dataset, opt, num_gpu=0, sampler=None, seed=3)
 
 
 # ----- how long training is -----

@@ -9,7 +9,7 @@ import torch
 from basicsr.models import build_model
 from basicsr.models.base_model import BaseModel
 from basicsr.models.sr_model import SRModel
-from test_toolbox_checkpoints import network_file
+from checkpoint_cases import network_file
 
 from diffrwkvir_arch.cli import main
 from diffrwkvir_arch.errors import InputError
@@ -87,7 +87,7 @@ def test_networks_that_are_not_saved_may_be_left_out_of_resuming(opt, model):
 
 
 @pytest.mark.parametrize('content, message', [(None, 'does not exist'), (b'cut', 'is damaged'),
-                                              ({'a': 1}, 'is no training state')])
+                                              ({'a': 1}, 'is not a training state')])
 def test_an_explicit_state_that_cannot_be_used_is_named_with_its_option(opt, tmp_path, content, message):
     path = tmp_path / '7.state'
     if isinstance(content, bytes):

@@ -1,61 +1,17 @@
 """Both stages through BasicSR's own pipelines: hand-over, teacher, checkpoints, LQ-only test, two processes as one."""
-import subprocess
-import sys
-from pathlib import Path
-from unittest import mock
 
 import cv2
 import diffrwkvir_arch  # noqa: F401
 import numpy as np
 import pytest
 import torch
-import yaml
 from basicsr.data import build_dataset
-from basicsr.models import build_model
 from basicsr.utils.registry import ARCH_REGISTRY
 from diffrwkvir_arch import cli
 from diffrwkvir_arch.errors import InputError
 from diffrwkvir_arch.tools.pairs import write_pairs
 from torch.utils.data import DataLoader
-from train_two_steps import two_steps
-
-NETWORK = dict(scale=4, dim=16, groups=1, blocks=1, head_dim=4, prior_dim=16, encoder_dim=8, upsampler='direct')
-
-
-def options(stage, root, iterations=4, **train):
-    """A small option file of one stage as a dict, on the pairs below root/data."""
-    pairs = {'type': 'PairedImageDataset', 'dataroot_gt': str(root / 'data/GT'), 'dataroot_lq': str(root / 'data/LQ'),
-             'io_backend': {'type': 'disk'}}
-    opt = {
-        'name': f'stage{stage}', 'model_type': f'DiffRWKVIRS{stage}Model', 'scale': 4, 'num_gpu': 0, 'manual_seed': 0,
-        'datasets': {
-            'train': {'name': 'train', **pairs, 'gt_size': 32, 'use_hflip': True, 'use_rot': True,
-                      'num_worker_per_gpu': 0, 'batch_size_per_gpu': 2, 'dataset_enlarge_ratio': 4},
-            'val': {'name': 'val', **pairs}},
-        'network_g': {'type': f'DiffRWKVIRS{stage}', **NETWORK},
-        'path': {'pretrain_network_g': None, 'strict_load_g': True, 'resume_state': None},
-        'train': {'ema_decay': 0.9, 'optim_g': {'type': 'Adam', 'lr': 1e-3, 'betas': [0.9, 0.99]},
-                  'scheduler': {'type': 'MultiStepLR', 'milestones': [1000], 'gamma': 0.1},
-                  'total_iter': iterations, 'warmup_iter': -1, 'pixel_opt': {'type': 'L1Loss'}, **train},
-        'val': {'val_freq': 1000, 'save_img': False, 'metrics': {
-            'psnr': {'type': 'calculate_psnr', 'crop_border': 4, 'test_y_channel': True}}},
-        'logger': {'print_freq': 1, 'save_checkpoint_freq': 2, 'use_tb_logger': True},
-    }
-    if stage == 2:
-        opt['path']['pretrain_network_s1'] = 'experiments/stage1/models/net_g_latest.pth'
-        opt['train'].setdefault('kd_opt', {'type': 'KDL1Loss', 'loss_weight': 0.1})
-    return opt
-
-
-def basicsr(verb, opt, root, *flags):
-    """Runs a verb in this process from the folder root; -> exit code."""
-    path = root / f'{verb}_{opt["name"]}.yml'
-    path.write_text(yaml.safe_dump(opt), encoding='utf-8')
-    return cli.main([verb, '-opt', str(path), *flags])
-
-
-def weights(root, stage, key='params', label='latest'):
-    return torch.load(root / f'experiments/stage{stage}/models/net_g_{label}.pth')[key]
+from two_stage_cases import NETWORK, basicsr, batch, options, run_model, weights
 
 
 @pytest.fixture(scope='module')
@@ -77,20 +33,6 @@ def trained(tmp_path_factory):
 def root(trained, monkeypatch):
     monkeypatch.chdir(trained)
     return trained
-
-
-def run_model(opt, is_train=True):
-    """A model of the option dict, as the pipelines build it."""
-    opt = {**opt, 'is_train': is_train, 'dist': False, 'rank': 0, 'world_size': 1}
-    opt['path'] = {**opt['path'], 'models': 'unused', 'training_states': 'unused'}
-    for dataset in opt['datasets'].values():
-        dataset.setdefault('phase', 'train')
-    return build_model(opt)
-
-
-def batch(n=2):
-    torch.manual_seed(5)
-    return {'lq': torch.rand(n, 3, 8, 8), 'gt': torch.rand(n, 3, 32, 32), 'lq_path': ['x'] * n}
 
 
 def test_both_stages_leave_checkpoints_states_log_and_tensorboard(root):
@@ -285,115 +227,6 @@ def test_a_network_that_pads_inside_sees_the_image_as_it_is(root):
     model.feed_data({'lq': torch.rand(1, 3, 5, 7)})
     model.test()
     assert seen == [(1, 3, 5, 7)] and model.output.shape == (1, 3, 20, 28)
-
-
-def sgd_options(root, stage=2):
-    return options(stage, root, ema_decay=0, optim_g={'type': 'SGD', 'lr': 0.1})
-
-
-def micro_batch_options(root, stage=2, size=1):
-    opt = sgd_options(root, stage)
-    opt['train']['micro_batch_size_per_gpu'] = size
-    return opt
-
-
-def train_in_two_processes(module, path, function='sgd_options'):
-    """The weights that two processes leave after two steps; see train_two_steps.py."""
-    script = Path(__file__).parent / 'train_two_steps.py'
-    subprocess.run([sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc_per_node=2', str(script),
-                    str(path), module, function], check=True, capture_output=True)
-    return torch.load(path)
-
-
-def test_two_processes_train_as_one_does(root, tmp_path):
-    """Half the batch each, gradients averaged: the weights after two steps are those of one process."""
-    one, two = two_steps(sgd_options(root))['net_g'], train_in_two_processes(__name__, tmp_path / 'two.pth')['net_g']
-    start = weights(root, 1, 'params_ema')
-    moved = 0
-    for key in one:
-        torch.testing.assert_close(two[key], one[key], atol=2e-6, rtol=1e-4)
-        moved += key.startswith('restorer.') and not torch.equal(one[key], start[key])
-    assert moved > 10
-
-
-@pytest.mark.parametrize('stage, size', [(1, 3), (2, 1)])
-def test_micro_batches_make_the_step_of_the_whole_batch(root, stage, size):
-    seen, forward = [], ARCH_REGISTRY.get(f'DiffRWKVIRS{stage}').forward
-
-    def watched(self, lq, *images, **options):
-        seen.append(len(lq))
-        return forward(self, lq, *images, **options)
-
-    with mock.patch.object(ARCH_REGISTRY.get(f'DiffRWKVIRS{stage}'), 'forward', watched):
-        one = two_steps(sgd_options(root, stage))['net_g']
-        several = two_steps(micro_batch_options(root, stage, size))['net_g']
-    assert seen == [4, 4] + 2 * ([3, 1] if size == 3 else [1, 1, 1, 1])
-    start = weights(root, 1, 'params_ema')
-    for key in one:
-        torch.testing.assert_close(several[key], one[key], atol=2e-6, rtol=1e-4)
-    assert sum(key in start and not torch.equal(one[key], start[key]) for key in one) > 10
-
-
-def test_two_processes_take_micro_batches_as_one_takes_the_whole(root, tmp_path):
-    one = two_steps(sgd_options(root))['net_g']
-    two = train_in_two_processes(__name__, tmp_path / 'two.pth', 'micro_batch_options')['net_g']
-    for key in one:
-        torch.testing.assert_close(two[key], one[key], atol=2e-6, rtol=1e-4)
-
-
-@pytest.mark.parametrize('size', [0, 1.5, True])
-def test_a_micro_batch_is_a_whole_number_of_images(root, capsys, size):
-    assert basicsr('train', options(1, root, micro_batch_size_per_gpu=size), root) == 2
-    assert 'train.micro_batch_size_per_gpu must be a whole number of at least 1' in capsys.readouterr().err
-
-
-def test_several_gpus_of_one_process_take_a_micro_batch_each(root, monkeypatch):
-    # There DataParallel only hands on.
-    monkeypatch.setattr('torch.cuda.is_available', lambda: False)
-    model = run_model(options(1, root, micro_batch_size_per_gpu=2))
-    model.net_g, model.opt['num_gpu'] = torch.nn.DataParallel(model.net_g), 2
-    seen, forward = [], model.net_g.forward
-    monkeypatch.setattr(model.net_g, 'forward', lambda lq, gt: seen.append(len(lq)) or forward(lq, gt))
-    model.feed_data(batch(6))
-    model.accumulate_gradients()
-    assert seen == [4, 2]
-
-
-def test_micro_batches_of_a_loss_that_is_a_sum_are_refused(root, capsys):
-    train = {'pixel_opt': {'type': 'L1Loss', 'reduction': 'sum'}, 'micro_batch_size_per_gpu': 1}
-    assert basicsr('train', options(1, root, **train), root) == 2
-    assert 'train.pixel_opt.reduction: sum does not go with train.micro_batch_size_per_gpu' in capsys.readouterr().err
-
-
-@pytest.mark.parametrize('stage', [1, 2])
-def test_a_compiled_network_is_traced_whole_and_makes_the_same_steps(root, monkeypatch, stage):
-    compile_module, graphs = torch.nn.Module.compile, []
-
-    def backend(graph, inputs):
-        graphs.append(graph)
-        return graph
-
-    # The real backend takes a minute to compile.
-    monkeypatch.setattr(torch.nn.Module, 'compile', lambda self: compile_module(self, backend=backend, fullgraph=True))
-
-    def steps(**train):
-        torch.manual_seed(0)
-        model = run_model(options(stage, root, **train))
-        for iteration in (1, 2):
-            torch.manual_seed(iteration)
-            model.feed_data(batch())
-            model.optimize_parameters(iteration)
-        return model.log_dict, model.net_g.state_dict()
-
-    (losses, plain), (compiled_losses, compiled) = steps(), steps(compile=True)
-    assert len(graphs) == 1 and compiled_losses == pytest.approx(losses, rel=1e-5)
-    for key in plain:
-        torch.testing.assert_close(compiled[key], plain[key])
-
-
-def test_compile_is_true_or_false(root, capsys):
-    assert basicsr('train', options(1, root, compile='max-autotune'), root) == 2
-    assert "train.compile must be true or false, got 'max-autotune'" in capsys.readouterr().err
 
 
 def test_two_results_of_one_name_are_refused_before_one_is_lost(root):

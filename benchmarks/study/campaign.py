@@ -86,7 +86,7 @@ def carry_out(study):
                         f'{result["curve"][-1]["psnr_y"]:.2f} dB on {study.images[0].set}')
         except KeyboardInterrupt as interrupt:
             outcome.interrupted = True
-            say(str(interrupt) or 'interrupted; the same command goes on')
+            say(str(interrupt) or 'interrupted; the same command continues')
     return outcome
 
 

@@ -96,5 +96,5 @@ def choose(known, names):
     """
     for name in names or []:
         if name not in known:
-            raise InputError(f"--methods: unknown method '{name}'; there are {', '.join(known)}")
+            raise InputError(f"--methods: unknown method '{name}'; choose from {', '.join(known)}")
     return {name: stages for name, stages in known.items() if not names or name in names}

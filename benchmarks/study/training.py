@@ -141,7 +141,7 @@ def train_stage(job, number, model, progress, patches, curve_images, device, fil
             saved = time.monotonic()
         if stop_request.requested_at is not None:
             raise KeyboardInterrupt(f'stopped after iteration {sum(progress["iterations"])} and saved; the same '
-                                    'command goes on')
+                                    'command continues')
         batch = patches.draw(job.seed, sum(progress['iterations']) + 1)
         elapsed = milliseconds(lambda: step(model, batch, done + 1, limit.total(done, seconds)), device) / 1e3
         progress['iterations'][number] += 1

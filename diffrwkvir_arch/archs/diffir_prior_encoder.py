@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from .diffir_restorer import MULTIPLE, PRIOR_DIM
-from .tokens import pad_to_multiple
+from .tokens import pad_to_multiple, refuse_other_size
 
 
 def activation():
@@ -57,10 +57,7 @@ class CPEN(nn.Module):
         """lq (B, in_channels, h, w), gt (B, gt_channels, scale*h, scale*w), both in [0, 1], or None -> (B, 256)."""
         x = pad_to_multiple(lq, MULTIPLE)
         if self.sees_gt:
-            expected = tuple(side * self.scale for side in lq.shape[-2:])
-            if tuple(gt.shape[-2:]) != expected:
-                raise ValueError(f'GT must be {self.scale} times as large as LQ: expected {expected} for LQ '
-                                 f'{tuple(lq.shape[-2:])}, got {tuple(gt.shape[-2:])}')
+            refuse_other_size(gt, lq, self.scale)
             gt = pad_to_multiple(gt, MULTIPLE * self.scale)
             x = torch.cat([x, F.pixel_unshuffle(gt, self.scale)], dim=1)
         return self.mlp(self.E(x).flatten(1))

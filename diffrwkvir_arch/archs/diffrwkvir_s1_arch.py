@@ -56,7 +56,7 @@ class DiffRWKVIRS1(nn.Module):
     def restore(self, lq, prior, mask=None, composite=True):
         """lq (B, C, h, w), prior (B, prior_dim) -> (B, out_channels, scale*h, scale*w).
 
-        With a mask, composite puts the known pixels of the LQ into the result, bit by bit.
+        With a mask, composite puts the known pixels of the LQ into the result, bit for bit.
         """
         return self.restorer(lq, prior, mask, composite)
 

@@ -44,7 +44,7 @@ class DiffRWKVIRS2(nn.Module):
         """lq (B, C, h, w), prior (B, prior_dim) -> (B, out_channels, scale*h, scale*w).
 
         Tiles of one image share the prior of the whole: extract it once, restore tile by tile. With a mask, composite
-        puts the known pixels of the LQ into the result, bit by bit.
+        puts the known pixels of the LQ into the result, bit for bit.
         """
         return self.restorer(lq, prior, mask, composite)
 

@@ -1,4 +1,4 @@
-"""Push-pull interpolation (Gortler et al. 1996): what surrounds a hole flows into it, smoothly and in linear time."""
+"""Holes: filled by push-pull interpolation (Gortler et al. 1996), smoothly and in linear time; what is known stays."""
 import torch
 import torch.nn.functional as F
 
@@ -20,6 +20,16 @@ def fill_holes(image, mask):
     """
     known = mask <= 0.5
     return _fill(torch.where(known, image, 0), known)
+
+
+def keep_known(image, lq, mask):
+    """The image in the hole and the LQ elsewhere, bit for bit; without a mask (None) the image.
+
+    Args:
+        image, lq (Tensor): (B, C, H, W).
+        mask (Tensor | None): (B, 1, H, W), above 0.5 in the hole.
+    """
+    return image if mask is None else torch.where(mask > 0.5, image, lq)
 
 
 def _fill(image, known):

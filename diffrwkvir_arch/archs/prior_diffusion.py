@@ -2,6 +2,10 @@
 import torch
 from torch import nn
 
+# beta_1 and beta_T of Eq. 1, linear in between (DiffIR's is linear in sqrt(beta)).
+BETA_START, BETA_END = 0.1, 0.99
+DEPTH = 7    # residual layers of the denoiser
+
 
 class Denoiser(nn.Module):
     """Residual MLP that predicts the clean prior from the noisy one, the step and the condition.
@@ -34,23 +38,18 @@ class PriorDiffusion(nn.Module):
     Args:
         prior_dim (int): Width of the prior.
         steps (int): T, 4 to 20 (the paper's "5-20 steps", DiffIR's 4).
-        beta_start, beta_end (float): beta_1 .. beta_T of Eq. 1, linear in between (DiffIR's is linear in
-            sqrt(beta)).
-        depth (int): Residual layers of the denoiser.
         seed (int): Seed of the noise that inference starts from: the same image gives the same result, alone or in a
             batch and on every device.
     """
 
-    def __init__(self, prior_dim=256, steps=5, beta_start=0.1, beta_end=0.99, depth=7, seed=0):
+    def __init__(self, prior_dim=256, steps=5, seed=0):
         super().__init__()
         if not 4 <= steps <= 20:
             raise ValueError(f'steps must be within 4..20, got {steps}')
-        if not 0 < beta_start <= beta_end < 1:
-            raise ValueError(f'0 < beta_start <= beta_end < 1 must hold, got {beta_start} and {beta_end}')
         self.prior_dim, self.steps = prior_dim, steps
-        self.denoiser = Denoiser(prior_dim, depth)
+        self.denoiser = Denoiser(prior_dim, DEPTH)
         # alpha_bar[t] = prod_{s<=t} (1 - beta_s), with alpha_bar[0] = 1: the clean prior.
-        beta = torch.linspace(beta_start, beta_end, steps, dtype=torch.float64, device='cpu')
+        beta = torch.linspace(BETA_START, BETA_END, steps, dtype=torch.float64, device='cpu')
         self.alpha_bar = [1.0, *torch.cumprod(1 - beta, 0).tolist()]
         # On the CPU whatever the default device: the same numbers on every one.
         start = torch.randn(1, prior_dim, generator=torch.Generator().manual_seed(seed), device='cpu')

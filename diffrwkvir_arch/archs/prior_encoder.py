@@ -8,7 +8,7 @@ from torch import nn
 from .dse_block import DSEBlock
 from .initialisation import begin_small
 from .restorer import join_mask
-from .tokens import pad_to_multiple, standardize
+from .tokens import pad_to_multiple, refuse_other_size, standardize
 
 
 class ResidualBlock(nn.Module):
@@ -85,10 +85,7 @@ class PriorEncoder(nn.Module):
             raise ValueError('this prior encoder was built for LQ and GT; GT is missing')
         x = F.pixel_unshuffle(pad_to_multiple(lq, self.lq_unshuffle), self.lq_unshuffle)
         if self.sees_gt:
-            expected = tuple(side * self.scale for side in lq.shape[-2:])
-            if tuple(gt.shape[-2:]) != expected:
-                raise ValueError(f'GT must be {self.scale} times as large as LQ: expected {expected} for LQ '
-                                 f'{tuple(lq.shape[-2:])}, got {tuple(gt.shape[-2:])}')
+            refuse_other_size(gt, lq, self.scale)
             gt = F.pixel_unshuffle(pad_to_multiple(gt, self.gt_unshuffle), self.gt_unshuffle)
             x = torch.cat([x, gt], dim=1)
         x = standardize(x).contiguous(memory_format=torch.channels_last)

@@ -5,7 +5,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from .dse_block import DSEBlock
-from .hole_filling import fill_holes
+from .hole_filling import fill_holes, keep_known
 from .initialisation import begin_small
 from .tokens import enlarge, pad_to_multiple, standardize
 
@@ -134,4 +134,4 @@ class Restorer(nn.Module):
             deep = group(deep, prior)
         detail = self.upsample(shallow + self.conv(deep))[:, :, :height * self.scale, :width * self.scale]
         restored = enlarge(seen[:, :self.out_channels], self.scale) + detail
-        return restored if mask is None or not composite else torch.where(mask > 0.5, restored, lq)
+        return keep_known(restored, lq, mask) if composite else restored

@@ -24,6 +24,14 @@ def enlarge(image, scale):
     return F.interpolate(exact, scale_factor=scale, mode='bicubic', antialias=True).to(image.dtype)
 
 
+def refuse_other_size(gt, lq, scale):
+    """Raises ValueError where GT (B, C, H, W) is not `scale` times as large as LQ (B, C, h, w)."""
+    expected = tuple(side * scale for side in lq.shape[-2:])
+    if tuple(gt.shape[-2:]) != expected:
+        raise ValueError(f'GT must be {scale} times as large as LQ: expected {expected} for LQ {tuple(lq.shape[-2:])}, '
+                         f'got {tuple(gt.shape[-2:])}')
+
+
 def to_tokens(image):
     """(B, C, H, W) -> (B, H*W, C); no copy when the image is channels-last, as it is throughout our networks."""
     return image.permute(0, 2, 3, 1).flatten(1, 2)

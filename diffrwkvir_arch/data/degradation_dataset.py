@@ -67,8 +67,8 @@ class DegradationDataset(ImageList):
         super().check_options(path, opt)
         for key in ('dataroot_lq', 'filename_tmpl'):
             if opt.get(key) is not None:
-                raise InputError(f'{path}: DegradationDataset has no option {key}: it makes its LQ of dataroot_gt; for '
-                                 'pairs of images use type PairedImageDataset')
+                raise InputError(f'{path}: DegradationDataset has no option {key}: it makes its LQ from dataroot_gt; '
+                                 'for pairs of images use type PairedImageDataset')
         if not opt.get('dataroot_gt'):
             raise InputError(f'{path}: DegradationDataset needs dataroot_gt, whole images')
         if opt.get('degradation') is None:

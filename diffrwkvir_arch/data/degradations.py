@@ -33,7 +33,7 @@ def build_degradations(option, degradation, scale=1):
     shrinking = [name for name, kind in DEGRADATIONS.items() for one in built if isinstance(one, kind) and one.shrinks]
     if scale > 1 and not shrinking:
         raise InputError(f'{option}: nothing in it makes images {scale} times smaller, as scale: {scale} wants; put '
-                         '{type: bicubic} where that is to happen, or take {type: real_esrgan}')
+                         '{type: bicubic} where that is to happen, or use {type: real_esrgan}')
     if len(shrinking) > 1:
         raise InputError(f'{option}: {" and ".join(shrinking)} each divide sides by the scale; keep one of them')
     return built
@@ -46,7 +46,7 @@ def _build(option, section, scale):
     options = {key: value for key, value in section.items() if key != 'type'}
     name = section['type']
     if not isinstance(name, str) or name not in DEGRADATIONS:
-        raise InputError(f"{option}.type: unknown degradation '{name}'{did_you_mean(name, DEGRADATIONS)}; there are "
+        raise InputError(f"{option}.type: unknown degradation '{name}'{did_you_mean(name, DEGRADATIONS)}; choose from "
                          f'{", ".join(DEGRADATIONS)}')
     kind = DEGRADATIONS[name]
     if kind.shrinks:

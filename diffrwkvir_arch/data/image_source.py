@@ -62,7 +62,7 @@ class ImageSource(Dataset):
         absent = [name for name in chosen if name not in known]
         if absent:
             raise InputError(f'{self.option("meta_info_file")}: {len(absent)} of its {len(chosen)} images, such as '
-                             f'{absent[0]}, are not in {self.roots[side]}; take the option out to use all of the LMDB')
+                             f'{absent[0]}, are not in {self.roots[side]}; remove the option to use all of the LMDB')
         return chosen
 
     def path(self, side, name):

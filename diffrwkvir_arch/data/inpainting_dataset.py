@@ -65,7 +65,7 @@ class InpaintingDataset(ImageList):
         mask = opt.get('mask')
         for key in ('filename_tmpl', 'invert_mask'):
             if mask and key in opt:
-                raise InputError(f'{path}.{key} is of masks in a folder, and has no effect on those that mask draws')
+                raise InputError(f'{path}.{key} is for masks in a folder, and has no effect on masks that are drawn')
         if mask is not None:
             if not isinstance(mask, dict) or 'preset' not in mask:
                 raise InputError(f'{path}.mask must be a section such as {{preset: lama_thick_256}}, got {mask!r}')

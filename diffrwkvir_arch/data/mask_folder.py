@@ -8,7 +8,7 @@ from basicsr.utils import get_root_logger
 
 from diffrwkvir_arch.data.image_source import ImageSource
 from diffrwkvir_arch.data.pairing import pair_names
-from diffrwkvir_arch.errors import InputError
+from diffrwkvir_arch.errors import InputError, some
 
 # Masks in training before all are taken to hold no hole.
 TRIES = 100
@@ -44,8 +44,7 @@ class MaskFolder(ImageSource):
         pairs, left = pair_names(image_names, self.names, self.template, self.name)
         lonely = {'image without mask': [image for mask, image in pairs if mask is None],
                   'mask without image': left if must_use_all else []}
-        parts = [f'{what}: {", ".join(names[:5])}{f" and {len(names) - 5} more" if len(names) > 5 else ""}'
-                 for what, names in lonely.items() if names]
+        parts = [f'{what}: {some(names)}' for what, names in lonely.items() if names]
         if parts:
             raise InputError(f'{self.name}: {"; ".join(parts)}; names must agree up to filename_tmpl: the mask of '
                              f'photo.jpg would be {self.template.format("photo")}.png')
@@ -81,5 +80,5 @@ class MaskFolder(ImageSource):
             if len(corners):
                 top, left = divmod(random.choice(corners), in_crop.shape[1])
                 return mask[top:top + height, left:left + width]
-        raise InputError(f'{self.option("dataroot_mask")}: {TRIES} masks were without a hole; '
+        raise InputError(f'{self.option("dataroot_mask")}: {TRIES} masks had no hole; '
                          'white is the hole, unless invert_mask: true')

@@ -72,7 +72,7 @@ class DrawnMasks:
             raise InputError(f'{option}.preset must be a name or a list of names, got {preset!r}')
         for name in self.names:
             if name not in PRESETS:
-                raise InputError(f"{option}.preset: unknown preset '{name}'{did_you_mean(name, PRESETS)}; there are "
+                raise InputError(f"{option}.preset: unknown preset '{name}'{did_you_mean(name, PRESETS)}; choose from "
                                  f'{", ".join(PRESETS)}')
         self.size = size
         if size is not None:
@@ -117,4 +117,4 @@ class DrawnMasks:
             if 0 < mask.mean() <= max_area:
                 return mask
         raise InputError(f'{self.option}: {TRIES} masks of {name} for an image of {width}x{height} were empty or '
-                         f'covered more than max_area {max_area}; raise max_area, or take a thinner preset')
+                         f'covered more than max_area {max_area}; raise max_area, or use a thinner preset')

@@ -2,7 +2,7 @@
 import os
 
 from diffrwkvir_arch.data.image_file import EXTENSIONS
-from diffrwkvir_arch.errors import InputError
+from diffrwkvir_arch.errors import InputError, some
 
 
 def list_images(folder, option):
@@ -96,8 +96,7 @@ def refuse_unpaired(gt_left, lq_left, gt_names, lq_names, template, what):
     parts = []
     for side, other, left in (('GT', 'LQ', gt_left), ('LQ', 'GT', lq_left)):
         if left:
-            more = f' and {len(left) - 5} more' if len(left) > 5 else ''
-            parts.append(f'{side} without {other}: {", ".join(left[:5])}{more}')
+            parts.append(f'{side} without {other}: {some(left)}')
     better = fitting_template(gt_names, lq_names)
     if better and better != template:
         parts.append(f"filename_tmpl: '{better}' would pair them")

@@ -104,7 +104,7 @@ class Bicubic:
 def check_kernel(option, name):
     """Raises InputError for what is none of KERNELS."""
     if name not in KERNELS:
-        raise InputError(f"{option}: unknown kernel '{name}'{did_you_mean(name, KERNELS)}; there are "
+        raise InputError(f"{option}: unknown kernel '{name}'{did_you_mean(name, KERNELS)}; choose from "
                          f'{", ".join(KERNELS)}')
 
 

@@ -34,7 +34,7 @@ def read_odd_tiff(content, name):
         with tifffile.TiffFile(io.BytesIO(content)) as file:
             page = file.pages.first
             if page.is_reduced:
-                raise InputError(f'{name}: its first page is a preview, as in raw files of cameras; develop it, as '
+                raise InputError(f'{name}: its first page is a preview, as in raw files of cameras; develop it to '
                                  'TIFF or JPEG')
             if is_odd(page):
                 return pixels_of(page, content, name)
@@ -69,8 +69,8 @@ def pixels_of(page, content, name):
     try:
         pixels = page.asarray()
     except ValueError as error:
-        raise InputError(f'{name}: compressed by {page.compression.name}, which is read of such pixels ({page.dtype}, '
-                         f'{page.samplesperpixel} channels) with imagecodecs alone; pip install imagecodecs') from error
+        raise InputError(f'{name}: compressed by {page.compression.name}, and such pixels ({page.dtype}, '
+                         f'{page.samplesperpixel} channels) need imagecodecs: pip install imagecodecs') from error
     if page.dtype.kind == 'f':
         pixels = pixels.astype(np.float32)
     if page.planarconfig == PLANARCONFIG.SEPARATE and pixels.ndim == 3:

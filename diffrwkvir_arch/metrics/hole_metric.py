@@ -88,7 +88,7 @@ def _local_mean(image):
 def _hole(mask, cropped, crop_border):
     """The mask as bool, cropped as the image was."""
     if mask is None:
-        raise InputError('no mask came with the image: hole metrics need a dataset and a model of inpainting')
+        raise InputError('no mask came with the image: hole metrics need an inpainting dataset and model')
     mask = np.asarray(mask)
     height, width = (side + 2 * crop_border for side in cropped.shape[:2])
     if mask.shape != (height, width):

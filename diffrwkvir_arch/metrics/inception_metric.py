@@ -39,14 +39,14 @@ def calculate_kid(img, img2, weights=None, device='auto'):
     raise InputError(NOT_BY_IMAGE.format('calculate_kid'))
 
 
-NOT_BY_IMAGE = ('{} measures a set as a whole, and this model measures image by image: take model_type '
+NOT_BY_IMAGE = ('{} measures a set as a whole, and this model measures image by image: use model_type '
                 'RestorationModel or one that is built on it')
 
 
 def check_options(path, section):
     """Refuses what could not be measured or tracked: no torch-fidelity, weights or device, `better: higher`."""
     if section.get('better', 'lower') != 'lower':
-        raise InputError(f'{path}.better: of {section["type"]} the lower value is better')
+        raise InputError(f'{path}.better: lower is better for {section["type"]}')
     choose_device(section.get('device', 'auto'), f'{path}.device')
     try:
         set_metrics.build_inception(section.get('weights'))
@@ -92,7 +92,7 @@ class SetScores:
     def compute(self):
         """-> dict: name -> float, lower is better; nan with a warning where there are less than two images."""
         if self.images < 2:
-            warnings.warn(f'{", ".join(self.metrics)} need at least two images, {FEW_IMAGES} to mean something; got '
+            warnings.warn(f'{", ".join(self.metrics)} need at least two images, {FEW_IMAGES} to be meaningful; got '
                           f'{self.images}', stacklevel=2)
             return dict.fromkeys(self.metrics, math.nan)
         computed = {place: distances.compute() for place, distances in self.distances.items()}

@@ -26,7 +26,7 @@ def protocol_metrics(protocol, scale):
         InputError: Another protocol or scale.
     """
     if protocol not in PROTOCOLS:
-        raise InputError(f'unknown protocol {protocol!r}{did_you_mean(protocol, PROTOCOLS)}; there are '
+        raise InputError(f'unknown protocol {protocol!r}{did_you_mean(protocol, PROTOCOLS)}; choose from '
                          f'{", ".join(PROTOCOLS)}')
     if isinstance(scale, bool) or not isinstance(scale, int) or scale < 1:
         raise InputError(f'scale must be a whole number of at least 1, got {scale!r}')

@@ -60,7 +60,7 @@ class InceptionDistances:
         """
         count = len(self.real)
         if count < 2:
-            raise InputError(f'FID and KID need at least two images, {FEW_IMAGES} to mean something; got {count}')
+            raise InputError(f'FID and KID need at least two images, {FEW_IMAGES} to be meaningful; got {count}')
         if count < FEW_IMAGES:
             warnings.warn(f'FID of {count} images is biased upwards: give the number with it and compare only results '
                           f'on the same images; {FEW_IMAGES} and more make it dependable', stacklevel=2)

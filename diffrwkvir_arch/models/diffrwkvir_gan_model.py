@@ -45,7 +45,7 @@ class DiffRWKVIRGANModel(DiffRWKVIRS2Model):
         try:
             LOSS_REGISTRY.get(gan_opt.pop('type'))(**gan_opt)
         except NotImplementedError as error:
-            raise InputError(f'train.gan_opt: {error} There are vanilla, lsgan, wgan, wgan_softplus, hinge') from None
+            raise InputError(f'train.gan_opt: {error} Choose from vanilla, lsgan, wgan, wgan_softplus, hinge') from None
         check_patch_size(opt['network_d'], opt['datasets']['train'].get('gt_size'))
 
     def init_training_settings(self):
@@ -101,8 +101,8 @@ class DiffRWKVIRGANModel(DiffRWKVIRS2Model):
 def check_patch_size(network_d, gt_size):
     """Raises InputError for patches that one of BasicSR's discriminators cannot take."""
     if gt_size is not None and network_d['type'] == 'UNetDiscriminatorSN' and gt_size % 8:
-        raise InputError(f'datasets.train.gt_size: {gt_size} is no multiple of 8, and UNetDiscriminatorSN halves '
-                         f'patches three times; take {gt_size // 8 * 8 or 8} or {(gt_size // 8 + 1) * 8}')
+        raise InputError(f'datasets.train.gt_size: {gt_size} is not a multiple of 8, and UNetDiscriminatorSN halves '
+                         f'patches three times; use {gt_size // 8 * 8 or 8} or {(gt_size // 8 + 1) * 8}')
     taken = network_d.get('input_size', 128)
     if gt_size is not None and network_d['type'] == 'VGGStyleDiscriminator' and gt_size != taken:
         raise InputError(f'network_d.input_size: {taken} (128 or 256) differs from datasets.train.gt_size: {gt_size}')

@@ -3,9 +3,11 @@ import contextlib
 
 import torch
 
+from diffrwkvir_arch.archs.hole_filling import keep_known
 from diffrwkvir_arch.archs.tokens import pad_to_multiple
 from diffrwkvir_arch.device import out_of_memory
 from diffrwkvir_arch.errors import InputError
+from diffrwkvir_arch.option_sections import as_count
 from diffrwkvir_arch.self_ensemble import self_ensemble
 from diffrwkvir_arch.tiling import checked_overlap, restore_tiled
 from diffrwkvir_arch.toolbox.network_options import with_defaults
@@ -24,9 +26,9 @@ class Inference:
     def check_options(opt):
         """Refuses values of val that cannot work."""
         val = opt.get('val') or {}
-        for key in ('tile', 'tile_overlap'):
-            if val.get(key) is not None and (isinstance(val[key], bool) or not isinstance(val[key], int)):
-                raise InputError(f'val.{key} must be a whole number of LQ pixels, got {val[key]!r}')
+        for key, minimum in (('tile', 1), ('tile_overlap', 0)):
+            if val.get(key) is not None:
+                as_count(val, 'val', key, minimum)
         checked_overlap(val.get('tile'), val.get('tile_overlap'), names=('val.tile', 'val.tile_overlap'))
         check_flag('val.self_ensemble', val.get('self_ensemble'))
 
@@ -61,7 +63,7 @@ class Inference:
         images = self.lq, getattr(self, 'gt', None), self.mask
         output = self_ensemble(restore, *images) if self.val_option('self_ensemble') else restore(*images)
         # The mean of equal numbers, of overlapping tiles say, need not be that number.
-        return output if self.mask is None else torch.where(self.mask > 0.5, output, self.lq)
+        return keep_known(output, self.lq, self.mask)
 
     @contextlib.contextmanager
     def holding(self, lq, gt, mask):

@@ -7,6 +7,7 @@ from basicsr.models.sr_model import SRModel
 from basicsr.utils.registry import MODEL_REGISTRY
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 
+from diffrwkvir_arch.archs.hole_filling import keep_known
 from diffrwkvir_arch.errors import InputError
 from diffrwkvir_arch.option_sections import as_count
 from diffrwkvir_arch.values import check_flag, is_number
@@ -104,8 +105,7 @@ class RestorationModel(Validation, Inference, SRModel):
 
     def composite(self):
         """self.output in float32; of an inpainted image what users get, with the known pixels of the LQ."""
-        output = self.output.float()
-        return output if self.mask is None else torch.where(self.mask > 0.5, output, self.lq)
+        return keep_known(self.output.float(), self.lq, self.mask)
 
     def pixel_weights(self):
         """(B, 1, H, W) weights of the pixel loss, of mean 1 in every image.
@@ -191,4 +191,4 @@ def refuse_sums(train):
     for key, section in train.items():
         if key.endswith('_opt') and isinstance(section, dict) and section.get('reduction') == 'sum':
             raise InputError(f'train.{key}.reduction: sum does not go with train.{MICRO_BATCH}, which takes the mean '
-                             'over the parts of a batch; take reduction: mean')
+                             'over the parts of a batch; use reduction: mean')

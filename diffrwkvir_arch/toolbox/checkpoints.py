@@ -11,7 +11,7 @@ from basicsr.models.base_model import BaseModel
 from basicsr.utils import get_root_logger
 from basicsr.utils.dist_util import master_only
 
-from diffrwkvir_arch.errors import InputError, first_line
+from diffrwkvir_arch.errors import InputError, first_line, some
 from diffrwkvir_arch.toolbox.network_options import describe, differences
 from diffrwkvir_arch.toolbox.patching import swap
 
@@ -100,12 +100,11 @@ def read_checkpoint(path, described='checkpoint'):
         return torch.load(path, map_location='cpu', weights_only=True)
     except pickle.UnpicklingError as error:
         if 'GLOBAL' not in str(error) or not zipfile.is_zipfile(path):
-            raise InputError(f'{described}: {path} is damaged or no PyTorch file') from None
+            raise InputError(f'{described}: {path} is damaged or not a PyTorch file') from None
         raise InputError(f'{described}: {path} holds Python objects beside tensors, which may run code when loaded; if '
                          'you trust it, torch.load(..., weights_only=False) it and save its tensors alone') from None
     except Exception as error:
-        reason = (str(error).splitlines() or ['unreadable'])[0]
-        raise InputError(f'{described}: {path} is damaged or no PyTorch file ({reason})') from None
+        raise InputError(f'{described}: {path} is damaged or not a PyTorch file ({first_line(error)})') from None
 
 
 def read_safetensors(path, described):
@@ -117,7 +116,7 @@ def read_safetensors(path, described):
     try:
         return load_file(path)
     except Exception as error:
-        raise InputError(f'{described}: {path} is damaged or no safetensors file ({first_line(error)})') from None
+        raise InputError(f'{described}: {path} is damaged or not a safetensors file ({first_line(error)})') from None
 
 
 def find_weights(checkpoint, param_key):
@@ -148,18 +147,13 @@ def contents(checkpoint):
 
 def explain_misfit(wanted, found):
     """What differs between a network's state dict and a file's, in a few words; empty where they fit."""
-
-    def some(names):
-        names = sorted(names)
-        return ', '.join(names[:3]) + (f' and {len(names) - 3} more' if len(names) > 3 else '')
-
     missing, unexpected = wanted.keys() - found.keys(), found.keys() - wanted.keys()
     sizes = [name for name in sorted(wanted.keys() & found.keys()) if wanted[name].shape != found[name].shape]
     parts = []
     if missing:
-        parts.append(f'lacks {some(missing)}')
+        parts.append(f'lacks {some(sorted(missing), 3)}')
     if unexpected:
-        parts.append(f'has {some(unexpected)} instead')
+        parts.append(f'has {some(sorted(unexpected), 3)} instead')
     if sizes:
         example = sizes[0]
         parts.append(f'differs in size, such as {example}: {tuple(found[example].shape)} in the file, '

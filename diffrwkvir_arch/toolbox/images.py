@@ -42,7 +42,7 @@ def mend_calling_metrics():
     def calculate_metric(data, opt):
         if 'img2' not in data and needs_gt(opt['type']):
             raise InputError(f'val.metrics: {opt["type"]} compares with a ground truth, and this dataset has none; '
-                             'take the metric out or use PairedImageDataset with dataroot_gt')
+                             'remove the metric or use PairedImageDataset with dataroot_gt')
         if opt['type'] in LEAST_SIDE:
             height, width = data['img'].shape[-2:] if opt.get('input_order') == 'CHW' else data['img'].shape[:2]
             least, border = LEAST_SIDE[opt['type']], opt['crop_border']
@@ -56,7 +56,7 @@ def mend_calling_metrics():
 
 
 def has_gt(options, cls):
-    """Whether the items of a dataset have a GT, by its options and class; a third party's may call its folder anything."""
+    """Whether the items of a dataset have a GT, by its options and class; a user's own may call its folder anything."""
     return options.get('dataroot_gt') is not None or not is_own(cls)
 
 

@@ -46,7 +46,7 @@ def mend_finding_a_state():
         if found is None and explicit:
             state = read_checkpoint(explicit, 'path.resume_state')
             if not isinstance(state, dict) or not {'epoch', 'iter', 'optimizers', 'schedulers'} <= set(state):
-                raise InputError(f'path.resume_state: {explicit} is no training state; it should be '
+                raise InputError(f'path.resume_state: {explicit} is not a training state, such as '
                                  'experiments/NAME/training_states/ITERATION.state')
             found = explicit, state
         if found is None:
@@ -99,12 +99,12 @@ def newest_usable_state(opt):
                 read_checkpoint(os.path.join(opt['path']['models'], f'net_{label}_{iteration}.pth'), network)
         except InputError as error:
             reason = reason or error
-            warn(f'--auto_resume passes over {path}: {error}')
+            warn(f'--auto_resume skips {path}: {error}')
         else:
             return path, state
     if reason is not None:
-        raise InputError(f'--auto_resume: of the training states in {folder} none can be used, the newest because: '
-                         f'{reason}. Without --auto_resume training begins anew and the run is put away beside')
+        raise InputError(f'--auto_resume: none of the training states in {folder} can be used, the newest because: '
+                         f'{reason}. Without --auto_resume training starts over, and this run is archived beside it')
     warn(f'--auto_resume: no training state in {folder}; starting from iteration 0')
     return None
 
@@ -131,10 +131,13 @@ def use_network_beside_state(opt, network, state_path):
 
 def measured_metrics(opt):
     """Name of every validation set -> the metrics that it is measured by."""
-    metrics = (opt.get('val') or {}).get('metrics') or {}
-    return {dataset['name']: {name for name, metric in metrics.items()
-                              if has_gt(dataset, look_up('dataset', dataset['type'], 'datasets')) or not needs_gt(metric['type'])}
-            for phase, dataset in opt.get('datasets', {}).items() if phase != 'train'}
+    metrics, measured = (opt.get('val') or {}).get('metrics') or {}, {}
+    for phase, dataset in opt.get('datasets', {}).items():
+        if phase != 'train':
+            is_paired = has_gt(dataset, look_up('dataset', dataset['type'], f'datasets.{phase}.type'))
+            measured[dataset['name']] = {name for name, metric in metrics.items()
+                                         if is_paired or not needs_gt(metric['type'])}
+    return measured
 
 
 def mend_saving_a_state():

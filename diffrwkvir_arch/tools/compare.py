@@ -47,7 +47,7 @@ examples:
   basicsr compare --masks --methods telea big-lama.pth --sets photos:photos_centre/masks
 
 Writes results.md, results.csv (every image), results.json, scatter.png, bars_SET.png and SET.png, the crops on which
-methods disagree most. The same command goes on where an interrupted one stopped, and another one reuses whatever it has
+methods disagree most. The same command continues where an interrupted one stopped, and another one reuses whatever it has
 in common with earlier ones in the same folder; results.jsonl and restored/ hold what that needs. Times on a CPU are
 steadier with the variables that `basicsr profile -h` names."""
 
@@ -184,8 +184,8 @@ def main(arguments=None):
         try:
             results = contest(methods, sets, settings, Journal(out / 'results.jsonl', args.fresh), bar)
         except KeyboardInterrupt:
-            raise KeyboardInterrupt(f'{bar.n} of {bar.total} results are done and kept in {out}; the same command goes '
-                                    'on') from None
+            raise KeyboardInterrupt(f'{bar.n} of {bar.total} results are done and kept in {out}; the same command '
+                                    'continues') from None
     print(write_tables(results, labels, sets, settings, remarks))
     written, drawn = ['results.md', *['results.csv'] * bool(results.rows), 'results.json'], {}
     for image_set in sets:

@@ -97,4 +97,4 @@ def main(argv=None):
     print(f'\nx{SCALE} on held-out photographs, Y channel, {SCALE} pixels of border left out. Stage 1 reads its prior '
           'from LQ and GT,\nwhich no method may; stage 2 goes on from its restorer and sees the LQ alone.\n')
     print(markdown_table(rows + mean_rows([{**row, 'image': 'mean'} for row in rows], ('image', 'method'))))
-    print(f'\n{time.time() - start:.0f} s. Table: {out / "metrics.csv"}; pictures: {out}{"/*.png"}')
+    print(f'\n{time.time() - start:.0f} s. Table: {out / "metrics.csv"}; pictures: {out}/*.png')

@@ -1,4 +1,4 @@
-"""`basicsr doctor`: what this machine has, whether operator and network compute rightly on it, what is missing."""
+"""`basicsr doctor`: what this machine has, whether operator and network compute correctly on it, what is missing."""
 import argparse
 import platform
 from importlib import metadata

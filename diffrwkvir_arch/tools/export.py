@@ -161,8 +161,8 @@ def main(arguments=None):
         raise InputError(f'-m {args.method}: there is no network to export')
     network = method.load(args.scale or method.scale(find=scale_of), 'cpu')
     if network.reads_gt:
-        raise InputError(f'-m {args.method}: it reads its prior from the GT, which nobody has who restores; export the '
-                         'second stage')
+        raise InputError(f'-m {args.method}: it reads its prior from the GT, which is not there when images are '
+                         'restored; export the second stage')
     module = Exported(network).eval()
     generator = torch.Generator().manual_seed(0)
     inputs = (torch.rand(1, 3, *args.size, generator=generator), )

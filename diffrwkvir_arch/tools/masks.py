@@ -53,7 +53,7 @@ def write_masks(dataset, folder):
         stem = dataset.stem(item['lq_path'])
         path = folder / f'{stem}.png'
         if path.exists():
-            raise InputError(f'{item["lq_path"]}: another image has the stem {stem} too; masks go by stems')
+            raise InputError(f'{item["lq_path"]}: another image has the stem {stem} too, and masks are named by stems')
         write_png(path, (hole * 255).astype(np.uint8))
         written.append((path.name, dataset.masks.preset_of_stem(stem), *hole.shape, float(hole.mean())))
     return written

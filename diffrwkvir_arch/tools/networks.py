@@ -5,7 +5,7 @@ from typing import Any, NamedTuple, Optional
 
 import torch
 
-from diffrwkvir_arch.errors import InputError
+from diffrwkvir_arch.errors import InputError, one_line
 from diffrwkvir_arch.option_file import find_checkpoint
 from diffrwkvir_arch.option_sections import SCALE_ARGUMENTS, as_count, check_network, look_up, require
 from diffrwkvir_arch.toolbox.checkpoints import contents, explain_misfit, find_weights, read_checkpoint
@@ -38,12 +38,6 @@ class Recipe(NamedTuple):
         except Exception as error:
             asked = 'these options' if self.options else 'its defaults'
             raise InputError(f'cannot be built with {asked}: {one_line(error)}{shipped_hint(self.label)}') from None
-
-
-def one_line(error):
-    """What an exception says, without what follows its first line; its kind too where it is not meant for users."""
-    kind = '' if isinstance(error, InputError) else f'{type(error).__name__}: '
-    return kind + (str(error).strip().splitlines() or [''])[0]
 
 
 def shipped_hint(name):
@@ -133,7 +127,7 @@ def weights_of(checkpoint, path, param_key):
     weights, _ = find_weights(checkpoint, param_key)
     if weights is None:
         raise InputError(f'{path} holds no state dict ({contents(checkpoint)}); path.param_key_g of an option file, '
-                         'OPTION_FILE:CHECKPOINT, says in which entry it lies')
+                         'OPTION_FILE:CHECKPOINT, names the entry that holds it')
     return {name.removeprefix('module.'): tensor for name, tensor in weights.items()}
 
 

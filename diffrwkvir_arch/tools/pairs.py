@@ -1,14 +1,13 @@
 """LQ/GT pairs from photographs, as folders and LMDBs."""
-import contextlib
-import io
 import shutil
 from pathlib import Path
 
-from basicsr.utils.lmdb_util import make_lmdb_from_imgs
 from tqdm import tqdm
 
 from diffrwkvir_arch.bicubic import imresize_once_rounded
 
+from .preparation.folders import Target
+from .preparation.lmdbs import make_lmdb
 from .preparation.pieces import write_png
 
 
@@ -48,10 +47,6 @@ def write_pairs(images, folder, scale, crop=None):
 
 def write_lmdb(folder):
     """FOLDER of PNGs -> FOLDER.lmdb in BasicSR's format, made anew."""
-    target = Path(f'{folder}.lmdb')
-    shutil.rmtree(target, ignore_errors=True)
-    files = sorted(path.name for path in folder.glob('*.png'))
-    # BasicSR guesses the room from the first image alone, which fails where the others are larger.
-    room = sum((folder / name).stat().st_size for name in files) * 2 + 2**24
-    with contextlib.redirect_stdout(io.StringIO()):
-        make_lmdb_from_imgs(str(folder), str(target), files, [Path(name).stem for name in files], map_size=room)
+    target = Target(Path(f'{folder}.lmdb'), {})
+    target.forget_unfinished()
+    make_lmdb(folder, target, digest='')

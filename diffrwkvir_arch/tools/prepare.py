@@ -28,7 +28,7 @@ examples:
   basicsr prepare --check options/train_DiffRWKVIR_S1_x4.yml
 
 The LRs are those of MATLAB's imresize(image, 1/scale), to the bit. A folder appears when it is complete; until then it
-grows in OUT/.prepare, and the same command goes on after an interrupt. What is there already is kept, so that scales
+grows in OUT/.prepare, and the same command continues after an interrupt. What is there already is kept, so that scales
 can be added later."""
 
 
@@ -57,7 +57,7 @@ def argument_parser():
     parser.add_argument('--force', action='store_true', help='make everything anew and replace what is there')
     add_imports(parser)
     parser.add_argument('--check', nargs='+', default=[], metavar='FILE.yml', help='instead: read every image of the '
-                        'datasets of option files, and tell what does not pair, fit or open')
+                        'datasets of option files, and report what does not pair, fit or open')
     return parser
 
 
@@ -73,7 +73,7 @@ def checked(args):
     if not args.output:
         raise InputError('-o is missing: where the dataset goes, such as -o datasets/DF2K')
     if args.test and (args.sub or not args.scales):
-        raise InputError('--test keeps images whole; take --sub out' if args.sub else
+        raise InputError('--test keeps images whole; remove --sub' if args.sub else
                          '--test needs --scales, such as --scales 2 3 4')
     if min(args.scales, default=2) < 2:
         raise InputError(f'--scales must be at least 2, got {min(args.scales)}')
@@ -160,12 +160,12 @@ def main(arguments=None):
     import_users(args.imports)
     if args.check:
         if args.folders or args.output:
-            raise InputError('--check takes option files alone; leave folders and -o out')
+            raise InputError('--check takes option files alone; remove the folders and -o')
         check_datasets_of(args.check, args.workers)
         return 0
     recipe = checked(args)
     try:
         make_dataset(args, recipe)
     except KeyboardInterrupt:
-        raise KeyboardInterrupt('interrupted; the same command goes on from here') from None
+        raise KeyboardInterrupt('interrupted; the same command continues from here') from None
     return 0

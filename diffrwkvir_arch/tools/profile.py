@@ -11,13 +11,13 @@ import torch.nn.functional as F
 from tqdm import tqdm
 
 from diffrwkvir_arch.device import choose_device
-from diffrwkvir_arch.errors import InputError
+from diffrwkvir_arch.errors import InputError, one_line
 from diffrwkvir_arch.registration import import_users
 from diffrwkvir_arch.toolbox.arguments import add_imports
 
 from .call_cost import milliseconds, peak_extra_bytes
 from .complexity import complexity
-from .networks import by_name, by_option_file, images_for, one_line
+from .networks import by_name, by_option_file, images_for
 from .profile_report import Conditions, Measured, as_csv_rows, report
 from .scores import write_csv
 

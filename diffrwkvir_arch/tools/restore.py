@@ -48,9 +48,9 @@ Writes FOLDER/NAME.png for every image, NAME.jpg.png where another is called NAM
 bits and floats become 16, an alpha channel is enlarged bicubically (beside grey it is written with three equal
 colours). --format jpg is of quality 95 with full colours, webp lossless; these hold 8 bits, and jpg no transparency. A
 photograph is turned as its EXIF says; its colour profile and the rest of its EXIF are kept. What is there already is
-left as it is, so that the same command goes on where it was stopped; where it was made of other images, by another
-method or in another way, nothing is done without --force. An image that cannot be restored is told, and the others go
-on."""
+left as it is, so that the same command continues where it was stopped; where it was made of other images, by another
+method or in another way, nothing is done without --force. An image that cannot be restored is reported, and the others
+go on."""
 
 
 def argument_parser():
@@ -88,9 +88,9 @@ def check(args):
         raise InputError(f'--scale must be at least 1, got {args.scale}')
     args.overlap = checked_overlap(TILE_OF_LARGE if args.tile is None else args.tile or None, args.overlap)
     if args.tile and args.tile < SMALL_TILE:
-        warn(f'--tile {args.tile}: tiles this small are slow and show at their seams; better are 128 and more')
+        warn(f'--tile {args.tile}: tiles this small are slow, and their seams show; 128 is better')
     if args.recursive and args.masks:
-        raise InputError('--recursive: masks lie in one folder and go by file names; restore folder by folder')
+        raise InputError('--recursive: masks lie in one folder and are matched by file name; restore folder by folder')
     if UNFIT.search(args.suffix):
         raise InputError(f"--suffix {args.suffix}: it cannot be part of a file's name")
     if args.output.exists() and not args.output.is_dir():
@@ -188,8 +188,8 @@ def loaded(method, scale, device, args):
     """The Network or Classical of a Method; InputError where it is none for images without GT, or for the masks."""
     restorer = method.load(scale, device)
     if restorer.reads_gt:
-        raise InputError(f'-m {args.method}: it reads its prior from the GT, which nobody has who restores; take the '
-                         'second stage')
+        raise InputError(f'-m {args.method}: it reads its prior from the GT, which is not there when images are '
+                         'restored; use the second stage')
     if restorer.needs_mask and not args.masks:
         raise InputError(f'--masks is missing: {args.method} fills holes')
     if args.masks and not restorer.needs_mask:
@@ -241,8 +241,8 @@ def main(arguments=None):
                                                  args, device, progress))
                     progress.end()
         except KeyboardInterrupt:
-            raise KeyboardInterrupt(f'interrupted; what is restored is in {args.output}, the same command goes '
-                                    'on') from None
+            raise KeyboardInterrupt(f'interrupted; what is restored is in {args.output}; the same command '
+                                    'continues') from None
     print(f'{args.output}: {failures.count(None)} images restored'
           + (f', {len(there)} were there already (--force restores them anew)' if there else ''))
     for failure in filter(None, failures):

@@ -12,10 +12,11 @@ import torch
 from basicsr.utils import tensor2img
 
 from diffrwkvir_arch.device import out_of_memory
-from diffrwkvir_arch.errors import InputError
+from diffrwkvir_arch.errors import InputError, one_line
 from diffrwkvir_arch.self_ensemble import self_ensemble
 
 from ..call_cost import device_name, milliseconds
+from ..preparation.pieces import write_png
 from .image_sets import digest
 from .journal import key_of
 from .network import finished
@@ -227,14 +228,12 @@ def run_set(contestant, image_set, results, bar):
 
 def note_failure(results, settings, label, set_name, error, image=None):
     """Adds a failure to the results, and its traceback to failures.log."""
-    reason = (str(error).strip().splitlines() or [''])[0]
+    reason = one_line(error)
     if out_of_memory(error):
         smaller = settings.tile // 2 if settings.tile else 256
         reason = f'out of memory; --tile {smaller} needs less'
         if settings.device.type == 'cuda':
             torch.cuda.empty_cache()
-    elif not isinstance(error, InputError):
-        reason = f'{type(error).__name__}: {reason}'
     results.failures[label, set_name] = f'{image}: {reason}' if image else reason
     with (settings.out / 'failures.log').open('a', encoding='utf-8') as file:
         file.write(f'{label}, {set_name or "not started"}\n{"".join(traceback.format_exception(error))}\n')
@@ -243,7 +242,7 @@ def note_failure(results, settings, label, set_name, error, image=None):
 def write_image(path, image):
     """Writes BGR uint8 as PNG to any path, whatever characters it holds; makes its folder."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(cv2.imencode('.png', image)[1].tobytes())
+    write_png(path, image)
 
 
 def read_restored(path, expected):

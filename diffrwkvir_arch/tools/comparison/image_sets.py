@@ -1,5 +1,4 @@
 """What methods are compared on: folders of GT with LQ or masks or alone, the datasets of an option file."""
-import contextlib
 import hashlib
 import math
 import os
@@ -15,14 +14,13 @@ from basicsr.utils import img2tensor, tensor2img
 
 from diffrwkvir_arch.bicubic import imresize_once_rounded
 from diffrwkvir_arch.data.pairing import fitting_template, is_lmdb, list_images
-from diffrwkvir_arch.errors import InputError
+from diffrwkvir_arch.errors import InputError, telling
 from diffrwkvir_arch.option_datasets import check_dataset, check_places
 from diffrwkvir_arch.option_sections import look_up, require
 from diffrwkvir_arch.toolbox.logs import warn
 from diffrwkvir_arch.toolbox.options import load_option_file
 
-from ..networks import one_line
-from .names import OPTION_SUFFIXES, UNFIT, as_file_name, own_or_shipped, split_label, split_pair
+from .names import OPTION_SUFFIXES, as_file_name, own_or_shipped, split_label, split_pair
 
 # Options under which a dataset's images are no RGB in [0, 1].
 ALTERING = ('mean', 'std', 'color')
@@ -104,17 +102,6 @@ class ImageSet:
         return Sample(name, gt, digest(*parts), lambda: item['lq'], mask)
 
 
-@contextlib.contextmanager
-def telling(what):
-    """Whatever a dataset raises becomes an InputError, one line that begins with `what`."""
-    try:
-        yield
-    except InputError:
-        raise
-    except Exception as error:
-        raise InputError(f'{what}: {one_line(error)}') from error
-
-
 class Shrinking:
     """Makes samples of GT images: cropped to a multiple of the scale, shrunk by MATLAB-like bicubic, 8 bits."""
 
@@ -181,7 +168,7 @@ def set_of_folders(label, first, second, scale, masks):
     for place in filter(None, (gt, other)):
         if not os.path.isdir(place):
             raise InputError(f'{place} is not a folder; give GT_FOLDER:LQ_FOLDER, GT_FOLDER or an option file')
-    name = label or UNFIT.sub('_', folder_name(gt))
+    name = label or as_file_name(folder_name(gt))
     if other is not None:
         kind, side, how = (('InpaintingDataset', 'mask', 'GT and masks from files') if masks else
                            ('PairedImageDataset', 'lq', 'GT and LQ from files'))
@@ -228,7 +215,7 @@ def sets_of_option_file(path, scale):
         check_dataset(opt, f'datasets.{phase}', section, warn)
         altering = [key for key in ALTERING if section.get(key) is not None]
         if altering:
-            raise InputError(f'datasets.{phase}.{altering[0]}: methods are compared on RGB in [0, 1]; take it out')
+            raise InputError(f'datasets.{phase}.{altering[0]}: methods are compared on RGB in [0, 1]; remove it')
     check_places(opt)
     for phase, section in sections.items():
         places = {key: os.path.expanduser(value) for key, value in section.items() if key.startswith('dataroot_')}
@@ -238,7 +225,7 @@ def sets_of_option_file(path, scale):
         if not all(isinstance(path, (str, os.PathLike, dict)) for path in getattr(dataset, 'paths', [None])):
             raise InputError(f'datasets.{phase}.type: {section["type"]} does not list its images, as `paths`')
         how = f'{section["type"]} of {Path(path).name}{made_of(section)}'
-        found.append(ImageSet(UNFIT.sub('_', section['name']), dataset, how))
+        found.append(ImageSet(as_file_name(section['name']), dataset, how))
     return found
 
 

@@ -17,7 +17,7 @@ from diffrwkvir_arch.toolbox.options import SHIPPED_OPTIONS, load_option_file
 from ..networks import by_checkpoint, by_option_file, load_weights
 from .classical import CLASSICAL, Classical
 from .image_sets import digest
-from .names import OPTION_SUFFIXES, UNFIT, own_or_shipped, split_label, split_pair
+from .names import OPTION_SUFFIXES, as_file_name, own_or_shipped, split_label, split_pair
 from .network import Network
 from .recognition import recognise
 
@@ -183,4 +183,4 @@ def method_or_shipped(text, scale):
 
 def short_name(name):
     """'test_SwinIR_x4' -> 'SwinIR_x4'."""
-    return UNFIT.sub('_', name.removeprefix('test_').removeprefix('train_'))
+    return as_file_name(name.removeprefix('test_').removeprefix('train_'))

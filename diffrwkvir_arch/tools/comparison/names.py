@@ -28,7 +28,7 @@ def split_label(text, option):
     if not equals or Path(split_pair(text)[0]).exists():
         return None, text
     if not label or not what or UNFIT.search(label):
-        raise InputError(f"{option} {text}: write NAME=WHAT, with a NAME that can be a file's")
+        raise InputError(f"{option} {text}: write NAME=WHAT, with a NAME that a file could have")
     return label, what
 
 

@@ -1,16 +1,16 @@
 """A network at work: it restores images whole or in tiles, its cost is counted, and what it cannot do is told."""
-import contextlib
 import math
 
 import torch
 
+from diffrwkvir_arch.archs.hole_filling import keep_known
 from diffrwkvir_arch.archs.tokens import pad_to_multiple
 from diffrwkvir_arch.device import out_of_memory
-from diffrwkvir_arch.errors import InputError
+from diffrwkvir_arch.errors import InputError, telling
 from diffrwkvir_arch.tiling import restore_tiled, tile_count
 
 from ..complexity import complexity, within
-from ..networks import one_line, taken_by
+from ..networks import taken_by
 
 
 def on_images(function, *more):
@@ -82,7 +82,7 @@ class Network:
         """function(padded LQ and mask), cropped; refuses a result of another size."""
         height, width = joined.shape[-2:]
         padded = pad_to_multiple(joined, self.multiple)
-        with self.telling(padded):
+        with self.failing_on(padded):
             output = function(padded)
         if not torch.is_tensor(output):
             raise InputError(f'it gives a {type(output).__name__} for an LQ, not an image')
@@ -92,16 +92,9 @@ class Network:
                              f'x{self.scale}')
         return output[..., :self.scale * height, :self.scale * width]
 
-    @contextlib.contextmanager
-    def telling(self, padded):
-        """Whatever the network raises on an LQ and mask becomes an InputError, but for want of memory."""
-        try:
-            yield
-        except Exception as error:
-            if out_of_memory(error):
-                raise
-            raise InputError(f'{type(self.net).__name__} fails on an LQ of {tuple(padded[:, :3].shape)}: '
-                             f'{one_line(error)}') from error
+    def failing_on(self, padded):
+        """Tells what the network raises on an LQ and mask, but for want of memory."""
+        return telling(f'{type(self.net).__name__} fails on an LQ of {tuple(padded[:, :3].shape)}', but=out_of_memory)
 
     def count(self, lq):
         """Parameters, FLOPs of one call on an image like lq (1, 3, h, w), and operators that FLOPs leave out.
@@ -112,7 +105,7 @@ class Network:
         lq = pad_to_multiple(lq, self.multiple)
         gt = lq.new_zeros(1, 3, self.scale * lq.shape[-2], self.scale * lq.shape[-1])
         masks = {'mask': torch.ones_like(lq[:, :1])} if self.needs_mask else {}
-        with self.telling(lq):
+        with self.failing_on(lq):
             found = complexity(self.net, (lq, gt) if self.reads_gt else (lq, ), masks)
         return {'parameters': within(found.parameters), 'flops': within(found.flops), 'uncounted': [*found.uncounted]}
 
@@ -129,4 +122,4 @@ def finished(restored, lq, mask):
     # Both are nan where one value is; isfinite would copy the image.
     if not all(map(math.isfinite, restored.aminmax())):
         raise InputError('its output holds nan or infinity')
-    return restored if mask is None else torch.where(mask > 0.5, restored, lq)
+    return keep_known(restored, lq, mask)

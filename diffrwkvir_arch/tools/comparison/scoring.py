@@ -76,7 +76,7 @@ def choose_metrics(names, scale):
     known = known_metrics(scale)
     for name in names or []:
         if name not in known:
-            raise InputError(f"--metrics: unknown metric '{name}'{did_you_mean(name, known)}; there are "
+            raise InputError(f"--metrics: unknown metric '{name}'{did_you_mean(name, known)}; choose from "
                              f'{", ".join(known)}')
     return {name: options for name, options in known.items()
             if (name in names if names else not is_of_set(options['type']))}

@@ -5,7 +5,7 @@ import os
 
 from tqdm import tqdm
 
-from diffrwkvir_arch.errors import InputError
+from diffrwkvir_arch.errors import InputError, one_line
 from diffrwkvir_arch.option_datasets import check_dataset, check_places
 from diffrwkvir_arch.option_sections import look_up, require
 from diffrwkvir_arch.toolbox.logs import warn
@@ -80,5 +80,5 @@ def fault_of_item(dataset, index):
         return str(error)
     except Exception as error:
         # Third parties' datasets fail in their own ways.
-        return f'item {index}: {type(error).__name__}: {(str(error).splitlines() or [""])[0]}'
+        return f'item {index}: {one_line(error)}'
     return None

@@ -148,7 +148,7 @@ def make_folders(targets, sources, digest, recipe, workers):
         failures.sort()
         more = f' and {len(failures) - 3} more' if len(failures) > 3 else ''
         raise InputError(f'{len(failures)} of {len(sources)} images cannot be used: {"; ".join(failures[:3])}{more}. '
-                         'Repair or remove them; the same command then goes on')
+                         'Repair or remove them; the same command then continues')
     for target in targets:
         results = {source.stem: journals[str(target.unfinished)].get(source.key) for source in sources}
         sweep(target.unfinished, results, recipe)

@@ -43,7 +43,7 @@ def make_lmdb(folder, target, digest):
                 while start < len(names):
                     start = copy_batch(environment, folder, names, start, bar)
     except lmdb.Error as error:    # such as a full disk
-        raise InputError(f'{target.path}: {error}; the same command then goes on') from None
+        raise InputError(f'{target.path}: {error}; the same command then continues') from None
     write_lines(unfinished / 'meta_info.txt', [f'{line} {COMPRESSION}' for line in describe(folder)])
     target.publish(digest)
 

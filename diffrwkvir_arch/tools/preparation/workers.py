@@ -42,7 +42,7 @@ def run_jobs(task, jobs, workers):
                 yield waiting.pop(future), future.result()
     except BrokenProcessPool:
         raise InputError('a worker process was ended from outside, as happens when memory runs out; the same command '
-                         'with fewer --workers goes on') from None
+                         'with fewer --workers continues') from None
     finally:
         # The pool's own queue cannot be cancelled.
         stop.set()

@@ -109,7 +109,7 @@ def refuse_misfit(picture, scale, name):
     lacking = FORMATS[name].lacks(picture, scale)
     if lacking:
         others = ' or '.join(other for other, format in FORMATS.items() if not format.lacks(picture, scale))
-        raise InputError(f'{picture.path}: {FORMATS[name].name} cannot hold {lacking}; take --format {others}')
+        raise InputError(f'{picture.path}: {FORMATS[name].name} cannot hold {lacking}; use --format {others}')
 
 
 def write(path, image, content, record, name):

@@ -52,7 +52,7 @@ def refuse_results_among_images(folder, recursive, output):
     """The next run would restore them once more."""
     output, place = output.resolve(), folder.resolve()
     if output == place:
-        raise InputError(f'-o: {folder} is the folder of the images; give the results one of their own')
+        raise InputError(f'-o: {folder} is the folder of the images; give the results a folder of their own')
     if recursive and place in output.parents:
         raise InputError(f'-o: with --recursive the results must not lie in {folder}')
 

@@ -31,7 +31,7 @@ class Picture:
         if stored.dtype == np.float32:
             low, high = stored.min(), stored.max()
             if not (low >= 0 and high <= 1):    # nan included
-                raise InputError(f'{path}: its values are {low:.3g} to {high:.3g}; a float image needs 0 to 1')
+                raise InputError(f'{path}: its values are {low:.3g} to {high:.3g}; a float image needs [0, 1]')
             stored = (stored * 65535).round().astype(np.uint16)
         self.white = 65535 if stored.dtype == np.uint16 else 255
         self.is_grey = stored.ndim == 2

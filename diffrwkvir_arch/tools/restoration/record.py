@@ -48,7 +48,7 @@ def refuse_others(found, output):
     others = {path: difference(*records) for path, records in found.items() if records[0] != records[1]}
     if others:
         path, what = next(iter(others.items()))
-        raise InputError(f'-o: {output} holds {len(others)} of these results already, made otherwise, such as {path} '
+        raise InputError(f'-o: {output} holds {len(others)} of these results already, made differently, such as {path} '
                          f'({what}); give another -o, or --force, which replaces them')
 
 
