@@ -47,6 +47,10 @@ def check_dataset(opt, path, dataset, warn):
             if is_own(cls):
                 raise unknown_option(f'{path}.{key}', known)
             warn(f"unknown option '{path}.{key}'{did_you_mean(key, known)}")
+    for key in ('dataroot_gt', 'dataroot_lq', 'dataroot_mask'):
+        if is_own(cls) and isinstance(dataset.get(key), list):
+            raise InputError(f'{path}.{key} takes one folder or LMDB, got a list; basicsr prepare FOLDER FOLDER ... -o '
+                             'FOLDER makes one of several')
     for key in FLAGS:
         check_flag(f'{path}.{key}', dataset.get(key))
     dataset.setdefault('name', path.rpartition('.')[2])

@@ -166,11 +166,19 @@ def test_a_list_chooses_images_and_may_hold_blank_lines(paired, tmp_path):
 def test_missing_folders_are_named_with_their_option(paired):
     with pytest.raises(InputError, match="dataset 'some': dataroot_lq: nowhere is not a folder"):
         paired(dataroot_lq='nowhere')
+    with pytest.raises(InputError, match='dataroot_lq is missing; type: DegradationDataset, degradation:'):
+        paired(dataroot_lq=None)
 
 
 def test_a_folder_without_images_is_named(paired, tmp_path):
     (tmp_path / 'empty').mkdir()
     with pytest.raises(InputError, match='dataroot_gt: .*empty holds no images'):
+        paired(dataroot_gt=str(tmp_path / 'empty'))
+    (tmp_path / 'empty/.hidden').mkdir()
+    with pytest.raises(InputError, match=r'holds no images \([^)]*\)$'):
+        paired(dataroot_gt=str(tmp_path / 'empty'))
+    (tmp_path / 'empty/sub').mkdir()
+    with pytest.raises(InputError, match='subfolders are not searched, basicsr prepare --recursive'):
         paired(dataroot_gt=str(tmp_path / 'empty'))
 
 

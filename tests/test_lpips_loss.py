@@ -1,8 +1,11 @@
-"""LPIPS as a loss: its value is the metric's, its gradient the image's alone, and its weights are asked for in time."""
+"""LPIPS as a loss: its value is the metric's, its gradient the image's alone; weights are asked for in time."""
+import urllib.error
+
 import pytest
 import torch
 from backbones import save_backbone
 from basicsr.losses import build_loss
+from basicsr.losses.basic_loss import PerceptualLoss
 from basicsr.metrics import calculate_metric
 
 from diffrwkvir_arch import cli
@@ -99,3 +102,29 @@ def test_what_it_lacks_is_told_before_anything_is_written(options, write_options
     assert cli.main(['train', '-opt', write_options(opt)]) == 2
     assert message.format(hub=workdir / 'home/hub/checkpoints') in capsys.readouterr().err
     assert not (workdir / 'experiments').exists()
+
+
+def test_weights_of_vgg_are_there_before_anything_is_written(options, write_options, workdir, monkeypatch, capsys):
+    monkeypatch.setenv('TORCH_HOME', str(workdir / 'home'))
+    asked = []
+
+    def no_network(url, place, hash_prefix):
+        asked.append((url, place, hash_prefix))
+        raise urllib.error.URLError('no route to host')
+
+    monkeypatch.setattr(torch.hub, 'download_url_to_file', no_network)
+    opt = restoration(options)
+    opt['train']['perceptual_opt'] = {'type': 'PerceptualLoss', 'layer_weights': {'conv1_2': 1}}
+    path = write_options(opt)
+    assert cli.main(['train', '-opt', path]) == 2
+    file = workdir / 'home/hub/checkpoints/vgg19-dcbb9e9d.pth'
+    told = capsys.readouterr().err
+    assert f'train.perceptual_opt: {file} is missing and could not be downloaded' in told and 'no route' in told
+    assert asked == [(f'https://download.pytorch.org/models/{file.name}', str(file), 'dcbb9e9d')]
+    assert not (workdir / 'experiments').exists()
+    file.touch()
+    PerceptualLoss.check_options('train.perceptual_opt', opt['train']['perceptual_opt'])
+    assert len(asked) == 1
+    for name, message in (('resnet50', 'must name a VGG'), ('vgg20', 'torchvision has no vgg20')):
+        with pytest.raises(InputError, match=message):
+            PerceptualLoss.check_options('train.perceptual_opt', {'vgg_type': name})

@@ -75,6 +75,7 @@ def test_an_unknown_name_is_answered_with_the_nearest_registered_one(options, pa
     ('network_g', {'type': 'DiffRWKVIRS2', 'scale': 2, 'mixer': 'attention', 'head_dim': 24}, 'head_dim must divide'),
     ('datasets.train.gt_size', 17, 'gt_size: 17 is not a multiple of scale 2'),
     ('datasets.train.dataroot_gt', 'nowhere', 'datasets.train.dataroot_gt: nowhere'),
+    ('datasets.train.dataroot_gt', ['a', 'b'], 'datasets.train.dataroot_gt takes one folder or LMDB, got a list'),
     ('datasets.val.dataroot_lq', 'nowhere', 'datasets.val.dataroot_lq: nowhere'),
     ('datasets.train.meta_info_file', 'basicsr/data/meta_info/x.txt', 'remove the option'),
     ('datasets.train.prefetch_mode', 'gpu', 'prefetch_mode must be'),

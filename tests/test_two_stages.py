@@ -172,7 +172,7 @@ def test_resuming_continues_with_the_saved_weights_and_optimizer(root):
 
 
 @pytest.mark.parametrize('where', ['loss', 'gradient'])
-def test_a_loss_or_gradient_that_is_not_finite_stops_before_the_weights_change(root, where):
+def test_a_loss_or_gradient_that_is_not_finite_stops_before_the_weights_change(root, where, tmp_path):
     model = run_model(options(1, root))
     before = {k: v.clone() for k, v in model.net_g.state_dict().items()}
     data = batch()
@@ -181,7 +181,12 @@ def test_a_loss_or_gradient_that_is_not_finite_stops_before_the_weights_change(r
     else:
         model.net_g.restorer.conv.weight.register_hook(lambda grad: grad * float('inf'))
     model.feed_data(data)
-    with pytest.raises(InputError, match=r'l_pix is nan at iteration 7' if where == 'loss' else r'gradient norm is'):
+    reason = r'l_pix is nan at iteration 7' if where == 'loss' else r'gradient norm is'
+    with pytest.raises(InputError, match=reason + r'.*No state was saved before.*start again'):
+        model.optimize_parameters(7)
+    model.opt['path']['training_states'] = str(tmp_path)
+    (tmp_path / '6.state').touch()
+    with pytest.raises(InputError, match=reason + r'.*The last good state is in .*go on with --auto_resume'):
         model.optimize_parameters(7)
     assert all(torch.equal(v, before[k]) for k, v in model.net_g.state_dict().items())
 

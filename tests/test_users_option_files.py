@@ -2,6 +2,7 @@
 import copy
 
 import pytest
+import torch
 from basicsr.models.sr_model import SRModel
 from basicsr.utils.registry import ARCH_REGISTRY, MODEL_REGISTRY
 from option_cases import checked
@@ -24,6 +25,13 @@ GAN = {
 }
 LOADING = {'use_shuffle': True, 'num_worker_per_gpu': 6, 'batch_size_per_gpu': 16, 'dataset_enlarge_ratio': 100,
            'prefetch_mode': None, 'pin_memory': True, 'persistent_workers': True}
+
+
+@pytest.fixture(autouse=True)
+def downloads(monkeypatch, tmp_path):
+    """As if VGG's weights could be had."""
+    monkeypatch.setenv('TORCH_HOME', str(tmp_path))
+    monkeypatch.setattr(torch.hub, 'download_url_to_file', lambda url, place, hash_prefix: None)
 
 
 def as_users_write(options, name):

@@ -32,6 +32,9 @@ class PairedImageDataset(ImageSource):
     """
 
     def __init__(self, opt):
+        if not opt.get('dataroot_lq') and opt.get('dataroot_gt'):
+            raise InputError(f"dataset '{opt.get('name', 'PairedImageDataset')}': dataroot_lq is missing; type: "
+                             'DegradationDataset, degradation: {type: bicubic} makes LQ images while it reads GT')
         super().__init__(opt, ['lq', 'gt'])
         self.scale = opt.get('scale') or 1
         template = '{}' if self.is_lmdb else opt.get('filename_tmpl') or '{}'

@@ -17,7 +17,9 @@ def list_images(folder, option):
     names = sorted(name for name in os.listdir(folder)
                    if name.lower().endswith(EXTENSIONS) and not name.startswith('.'))
     if not names:
-        raise InputError(f'{option}: {folder} holds no images ({", ".join(EXTENSIONS)})')
+        has_folders = any(item.is_dir() and not item.name.startswith('.') for item in os.scandir(folder))
+        hint = '; subfolders are not searched, basicsr prepare --recursive gathers their images' if has_folders else ''
+        raise InputError(f'{option}: {folder} holds no images ({", ".join(EXTENSIONS)}){hint}')
     return names
 
 

@@ -1,4 +1,5 @@
 """RestorationModel: BasicSR's SRModel for any single network, and the frame in which both stages train and test."""
+import os
 from collections import OrderedDict
 from contextlib import nullcontext
 
@@ -177,13 +178,15 @@ class RestorationModel(Validation, Inference, SRModel):
         # Asked once for all: every answer waits for the device.
         if torch.isfinite(torch.stack([value.detach() for value in values.values()])).all():
             return
+        states = self.opt['path']['training_states']
+        saved = os.path.isdir(states) and os.listdir(states)
         for name, value in values.items():
             if not torch.isfinite(value):
                 raise InputError(
                     f'{name} is {value.item()} at iteration {current_iter}; training stops before the weights are '
-                    f'spoilt. The last good checkpoint is in {self.opt["path"]["models"]}: lower '
-                    f'train.optim_{label}.lr or set train.clip_grad_norm (1.0, say), look at the images, and go on '
-                    'with --auto_resume')
+                    f'spoilt. {f"The last good state is in {states}" if saved else "No state was saved before"}: lower '
+                    f'train.optim_{label}.lr or set train.clip_grad_norm (1.0, say), look at the images, and '
+                    f'{"go on with --auto_resume" if saved else "start again"}')
 
 
 def refuse_sums(train):

@@ -79,8 +79,10 @@ def mend_saving():
         iteration = 'latest' if current_iter == -1 else current_iter
         nets = net if isinstance(net, list) else [net]
         keys = param_key if isinstance(param_key, list) else [param_key]
-        write_whole(content_of(self, dict(zip(keys, nets, strict=True)), net_label),
-                    os.path.join(self.opt['path']['models'], f'{net_label}_{iteration}.pth'))
+        path = os.path.join(self.opt['path']['models'], f'{net_label}_{iteration}.pth')
+        write_whole(content_of(self, dict(zip(keys, nets, strict=True)), net_label), path)
+        if iteration == 'latest':
+            get_root_logger().info(f'{net_label} is in {path}')
 
     swap(BaseModel, 'save_network', save_network)
 
