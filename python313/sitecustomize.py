@@ -1,7 +1,7 @@
 """Lets Python 3.13 and newer build BasicSR 1.4.2: PYTHONPATH="$PWD/python313" pip install --no-build-isolation basicsr
 
-BasicSR's setup.py reads its version by exec() in a function and looks for it in locals(), which since Python 3.13 (PEP 667) no
-longer has what exec() has made. Python imports a module of this name as it starts.
+BasicSR's setup.py reads its version by exec() in a function and looks for it in locals(), which since Python 3.13
+(PEP 667) no longer has what exec() has made. Python imports a module of this name as it starts.
 """
 import builtins
 import sys

@@ -51,7 +51,8 @@ class SeededSampler(EnlargedSampler):
 
     def __iter__(self):
         # Not of their sum, which another seed has an epoch later.
-        order = torch.randperm(self.total_size, generator=generator_for('order', self.seed, self.epoch))[self.rank::self.num_replicas]
+        order = torch.randperm(self.total_size, generator=generator_for('order', self.seed, self.epoch))
+        order = order[self.rank::self.num_replicas]
         return iter((order[self.first:] % len(self.dataset)).tolist())
 
 
