@@ -127,6 +127,14 @@ def test_stage_two_without_stage_one_names_the_command_that_makes_it(root, capsy
     assert not (root / 'experiments/orphan').exists()
 
 
+@pytest.mark.parametrize('network', [{'type': 'DiffRWKVIRS1', **NETWORK}, {'type': 'EDSR', 'num_in_ch': 3,
+                                                                           'num_out_ch': 3, 'upscale': 4}])
+def test_stage_two_of_a_network_that_is_none_is_refused_by_its_name(root, capsys, network):
+    assert basicsr('train', {**options(2, root), 'name': 'none', 'network_g': network}, root) == 2
+    assert f'network_g.type: {network["type"]} is no second stage, whose name ends in S2' in capsys.readouterr().err
+    assert not Path('experiments/none').exists()
+
+
 def test_the_shipped_stage_two_asks_for_stage_one_before_it_asks_for_data(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert cli.main(['train', '-opt', 'options/train_DiffRWKVIR_S2_x4.yml']) == 2

@@ -14,8 +14,8 @@ class DiffRWKVIRS1(nn.Module):
 
     Args:
         scale (int): 1, 2, 3 or 4.
-        in_channels, out_channels (int): Channels of LQ, and of GT and output; 4 and 3 at scale 1 for inpainting, where
-            the mask is the fourth.
+        in_channels, out_channels (int): Channels of LQ, and of GT and output, such as 1 or 10 for images other than
+            RGB. One more coming in than going out, 4 and 3, is for inpainting at scale 1: the mask is the fourth.
         dim (int): Channels of the restorer.
         groups, blocks (int): Residual groups, and DSE blocks in each (Section 4.1: 4 and 6).
         head_dim (int): Channels of a head of the state; divides dim.

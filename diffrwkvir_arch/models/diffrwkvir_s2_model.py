@@ -18,9 +18,14 @@ class DiffRWKVIRS2Model(RestorationModel):
     """Trains DiffRWKVIRS2 with image losses and train.kd_opt, the distance of its prior to the teacher's.
 
     path.pretrain_network_s1 alone hands stage 1 over: its encoder becomes the teacher, frozen, in eval mode and outside
-    net_g; its restorer is where net_g's restorer starts. The stage-1 network is built from the options of network_g.
+    net_g; its restorer is where net_g's restorer starts. The stage-1 network, registered under the name of network_g
+    with S1 for S2, is built from the options of network_g.
     param_key_s1 chooses its weights ('params_ema', or 'params' where there is no EMA). At test time neither stage 1 nor
     a GT is needed.
+
+    Trains pairs of your own, too: NAMES1 has restorer and encoder(lq, gt) -> (B, D), NAMES2 has a restorer of the same
+    weights, diffusion.diffuse(prior, noise) -> (B, D), and forward(lq, noise=, return_prior=True) -> image and prior
+    (B, D). Tiles share a prior where a network has extract_prior(lq) and restore(lq, prior).
     """
 
     known_options = {
@@ -30,10 +35,15 @@ class DiffRWKVIRS2Model(RestorationModel):
 
     @staticmethod
     def check_options(opt):
-        """Refuses to train without stage 1's checkpoint, before anything is written."""
+        """Refuses to train what is no second stage, or without stage 1's checkpoint, before anything is written."""
         RestorationModel.check_options(opt)
         if not opt['is_train']:
             return
+        arch = opt['network_g']['type']
+        if not arch.endswith('S2') or stage1_of(arch) not in ARCH_REGISTRY:
+            raise InputError(f'network_g.type: {arch} is no second stage, whose name ends in S2 and whose first '
+                             'stage is registered under the same name with S1; for a network of one stage take '
+                             'model_type: RestorationModel')
         require_checkpoint(opt, 'pretrain_network_s1', 'stage 1')
         if not opt['train'].get('kd_opt'):
             raise InputError('train.kd_opt is missing: the prior is learnt from the teacher, '
@@ -49,7 +59,7 @@ class DiffRWKVIRS2Model(RestorationModel):
 
     def build_stage1(self):
         """The trained first stage of network_g, DiffRWKVIRS1 for DiffRWKVIRS2, with the sizes of network_g."""
-        arch = self.opt['network_g']['type'].removesuffix('S2') + 'S1'
+        arch = stage1_of(self.opt['network_g']['type'])
         known = inspect.signature(ARCH_REGISTRY.get(arch)).parameters
         options = {key: value for key, value in self.opt['network_g'].items() if key in known}
         stage1 = build_network({**options, 'type': arch})
@@ -72,6 +82,11 @@ class DiffRWKVIRS2Model(RestorationModel):
         losses = self.image_losses()
         losses['l_kd'] = self.cri_kd(prior.float(), target.float())
         return losses
+
+
+def stage1_of(arch):
+    """The name of the first stage of a network whose name ends in S2."""
+    return arch.removesuffix('S2') + 'S1'
 
 
 def require_checkpoint(opt, key, stage):
