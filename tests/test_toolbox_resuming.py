@@ -68,7 +68,7 @@ def test_states_of_which_none_can_be_used_are_not_put_away_for_a_new_run(opt, mo
     for number in (3, 6):
         open(network_file(opt, f'net_g_{number}.pth'), 'wb').write(b'cut')
     opt['auto_resume'] = True
-    with pytest.raises(InputError, match=r'none can be used, the newest because: .*net_g_6\.pth is damaged'):
+    with pytest.raises(InputError, match=r'none of .* can be used, the newest because: .*net_g_6\.pth is damaged'):
         basicsr.train.load_resume_state(opt)
 
 

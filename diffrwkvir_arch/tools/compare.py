@@ -47,8 +47,8 @@ examples:
   basicsr compare --masks --methods telea big-lama.pth --sets photos:photos_centre/masks
 
 Writes results.md, results.csv (every image), results.json, scatter.png, bars_SET.png and SET.png, the crops on which
-methods disagree most. The same command continues where an interrupted one stopped, and another one reuses whatever it has
-in common with earlier ones in the same folder; results.jsonl and restored/ hold what that needs. Times on a CPU are
+methods disagree most. The same command continues where an interrupted one stopped, and another one reuses whatever it
+has in common with earlier ones in the same folder; results.jsonl and restored/ hold what that needs. Times on a CPU are
 steadier with the variables that `basicsr profile -h` names."""
 
 
