@@ -1,9 +1,24 @@
-"""Small option files of both stages on DegradationDataset, and what their logs say."""
+"""Degraded images, DegradationDatasets, small option files of both stages on them, and what their logs say."""
 import re
 
+from basicsr.data import build_dataset
+
+from diffrwkvir_arch.data.degradations import build_degradations
 
 NOISE = {'type': 'gaussian_noise', 'sigma': 25}
 NETWORK = dict(scale=1, dim=16, groups=1, blocks=1, head_dim=4, prior_dim=16, encoder_dim=8, upsampler='direct')
+
+
+def apply(image, *sections):
+    for degradation in build_degradations('degradation', list(sections)):
+        image = degradation(image)
+    return image
+
+
+def dataset_of(images, **options):
+    """A DegradationDataset of a folder; a value None takes an option out."""
+    given = {'name': 'some', 'type': 'DegradationDataset', 'phase': 'val', 'dataroot_gt': str(images), **options}
+    return build_dataset({key: value for key, value in given.items() if value is not None})
 
 
 def options_of(stage, images, name=None, **data):

@@ -3,7 +3,9 @@ import os
 from pathlib import Path
 
 import cv2
+import pytest
 
+from diffrwkvir_arch.errors import InputError
 from diffrwkvir_arch.tools import prepare
 
 SMALL = ['--sub', '--crop-size', 48, '--step', 24]
@@ -22,6 +24,14 @@ def read(path):
 
 def run(*arguments):
     return prepare.main([*map(str, arguments), *(() if '--workers' in arguments else ('--workers', '1'))])
+
+
+def refused(*arguments):
+    """The message of the InputError."""
+    with pytest.raises(InputError) as caught:
+        run(*arguments)
+    assert '\n' not in str(caught.value)
+    return str(caught.value)
 
 
 def names(folder):

@@ -7,9 +7,8 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from basicsr.data import build_dataset
 from basicsr.utils.img_process_util import usm_sharp
-from degradation_cases import logged_psnr, options_of
+from degradation_cases import dataset_of, logged_psnr, options_of
 from drawing import draw
 
 from diffrwkvir_arch import cli
@@ -40,14 +39,8 @@ def seed():
 
 @pytest.fixture
 def degraded(images):
-    """Builds a DegradationDataset of `images`; a value None takes an option out."""
-
-    def build(**options):
-        given = {'name': 'some', 'type': 'DegradationDataset', 'phase': 'val', 'scale': 4, 'dataroot_gt': str(images),
-                 'degradation': BICUBIC, **options}
-        return build_dataset({key: value for key, value in given.items() if value is not None})
-
-    return build
+    """Builds a DegradationDataset of `images`."""
+    return lambda **options: dataset_of(images, **{'scale': 4, 'degradation': BICUBIC, **options})
 
 
 def file_of(images, number):
