@@ -4,7 +4,7 @@ from setuptools import find_packages, setup
 # HAT's network.
 PEERS = ['spandrel>=0.4.2']
 # `basicsr export` to ONNX.
-ONNX = ['onnx>=1.16', 'onnxscript>=0.3', 'onnxruntime>=1.18']
+ONNX = ['onnx>=1.23', 'onnxscript>=0.7', 'onnxruntime>=1.23']
 # FID and KID.
 METRICS = ['torch-fidelity>=0.4']
 
@@ -21,21 +21,21 @@ setup(
     package_data={'diffrwkvir_arch': ['weights/*'], 'diffrwkvir_arch.options': ['*.yml']},
     install_requires=[
         'basicsr>=1.4.2',
-        'torch>=2.4',
+        'torch>=2.8',
         'triton>=3.3; platform_system == "Linux" and platform_machine == "x86_64"',
         'mmengine>=0.10.7',
         'numba>=0.60',
         'lmdb>=1.4',
-        'opencv-python>=4.8',
+        'opencv-python>=4.13',
         'lpips>=0.1.4',
-        'scikit-image>=0.22',
-        'tifffile>=2022.8.12',
-        'numpy',
-        'pillow>=10.1',
+        'scikit-image>=0.25',
+        'tifffile>=2024.8.10',
+        'numpy>=2',
+        'pillow>=11.3',
         'pyyaml',
         'tqdm',
     ],
     extras_require={'peers': PEERS, 'metrics': METRICS, 'onnx': ONNX,
-                    'test': ['pytest>=7', 'pytest-timeout', *PEERS, *ONNX]},
+                    'test': ['pytest>=9', 'pytest-timeout', *PEERS, *ONNX]},
     entry_points={'console_scripts': ['basicsr=diffrwkvir_arch.cli:main']},
 )

@@ -25,7 +25,9 @@ class OmniShift(nn.Module):
         """The sum of all branches as one (C, 1, 5, 5) kernel."""
         identity, *weights = self.branch_weight
         fused = F.pad(identity.expand(self.dim, 1, 1, 1), (2, 2, 2, 2))
-        for weight, kernel in zip(weights, self.kernels):
+        for n, weight in enumerate(weights):
+            # By index: torch.compile of PyTorch 2.8 cannot iterate over a ParameterList.
+            kernel = self.kernels[n]
             margin = 2 - kernel.shape[-1] // 2
             fused = fused + F.pad(weight * kernel, (margin, ) * 4)
         return fused

@@ -6,10 +6,13 @@ import torch
 
 # Whether torch.export is tracing; PyTorch before 2.7 does not tell.
 is_exporting = getattr(torch.compiler, 'is_exporting', lambda: False)
-# Whether a transform of torch.func is at work, such as grad or vmap.
-is_transforming = getattr(torch._C, '_are_functorch_transforms_active', lambda: False)
 
 BACKENDS = ('auto', 'recurrent', 'chunked', 'plain', 'numba', 'triton')
+
+
+def is_transforming():
+    """Whether torch.func's grad, vmap or the like is at work."""
+    return torch._C._functorch.peek_interpreter_stack() is not None
 
 
 @torch.compiler.assume_constant_result
