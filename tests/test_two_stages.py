@@ -3,6 +3,8 @@
 import cv2
 import diffrwkvir_arch  # noqa: F401
 import numpy as np
+from pathlib import Path
+
 import pytest
 import torch
 from basicsr.data import build_dataset
