@@ -1,10 +1,9 @@
 """Both stages through BasicSR's own pipelines: hand-over, teacher, checkpoints, LQ-only test, two processes as one."""
+from pathlib import Path
 
 import cv2
 import diffrwkvir_arch  # noqa: F401
 import numpy as np
-from pathlib import Path
-
 import pytest
 import torch
 from basicsr.data import build_dataset
