@@ -13,6 +13,7 @@ from importlib import metadata
 
 from diffrwkvir_arch.allocator import keep_freed_memory
 from diffrwkvir_arch.errors import InputError, did_you_mean
+from diffrwkvir_arch.ranks import is_first_rank, refuse_several
 from diffrwkvir_arch.toolbox.arguments import drop_local_rank, option_arguments
 
 # Of a disk, and of a user's share of it.
@@ -204,6 +205,8 @@ def main(argv=None):
         verb, *rest = arguments
         if verb not in VERBS:
             raise InputError(f"unknown verb '{verb}'{did_you_mean(verb, VERBS)}; verbs are {', '.join(VERBS)}")
+        if verb not in ('train', 'test'):
+            refuse_several(verb)
         keep_freed_memory()
         return VERBS[verb](rest) or 0
     except InputError as error:
@@ -226,11 +229,6 @@ def last_line(error):
     """An InputError's message. From a DataLoader's worker it comes wrapped in that process's traceback."""
     line = str(error).strip().splitlines()[-1]
     return line.rpartition('InputError: ')[2]
-
-
-def is_first_rank():
-    """Whether this process is the one that speaks for all that torchrun started."""
-    return os.environ.get('RANK', '0') == '0'
 
 
 def complain(error, message, arguments):

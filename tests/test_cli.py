@@ -390,6 +390,16 @@ def test_two_processes_train_validate_and_save_once(options, workdir, write_opti
     assert done.stderr.count('End of training') == 1
 
 
+@pytest.mark.parametrize('verb, advice', [('train', '--launcher pytorch'), ('restore', 'without torchrun')])
+def test_two_processes_that_would_do_the_same_are_refused_before_anything_is_written(options, workdir, write_options,
+                                                                                     verb, advice):
+    path = write_options(options)
+    done = torchrun('-m', 'diffrwkvir_arch', verb, *(['-opt', path] if verb == 'train' else [path]))
+    (error, ) = (line for line in done.stderr.splitlines() if line.startswith('basicsr: error'))
+    assert done.returncode != 0 and '2 ' in error and advice in error
+    assert os.listdir() == ['tiny.yml']
+
+
 def test_two_processes_tell_a_bad_option_once(options, workdir, write_options):
     options['train']['ema_deacy'] = 1
     done = torchrun('-m', 'diffrwkvir_arch', 'train', '-opt', write_options(options), '--launcher', 'pytorch')

@@ -1,5 +1,6 @@
-"""What processes draw: each of them its own, alike in every run."""
+"""Processes of one job: which jobs are refused; what each of them draws, alike in every run."""
 import random
+import re
 import sys
 
 import numpy as np
@@ -9,6 +10,7 @@ from basicsr.models import build_model
 from basicsr.utils import options as basicsr_options
 from loading_cases import Draws, train_loader
 
+from diffrwkvir_arch.cli import main
 from diffrwkvir_arch.toolbox import options as toolbox_options
 from diffrwkvir_arch.toolbox import repeating
 
@@ -31,6 +33,38 @@ def draw():
 def differ(*draws):
     """Whether no generator has drawn a number twice."""
     return all(len(set(numbers)) == len(draws) for numbers in zip(*draws))
+
+
+# What Slurm tells a batch script, which runs once, of the four tasks that srun would start in it.
+BATCH = {'SLURM_NTASKS': '4', 'SLURM_PROCID': '0'}
+TASK = {**BATCH, 'SLURM_STEP_NUM_TASKS': '4'}
+
+
+@pytest.mark.parametrize('verb', ['train', 'test'])
+@pytest.mark.parametrize('environment, advice', [
+    ({}, None),
+    ({'RANK': '0', 'WORLD_SIZE': '1'}, None),
+    # Set for other programs.
+    ({'WORLD_SIZE': '2'}, None),
+    ({'RANK': '0', 'WORLD_SIZE': '2'}, '2 processes .* --launcher pytorch'),
+    (BATCH, None),
+    (TASK, '4 tasks .* --launcher slurm'),
+    ({**TASK, 'SLURM_STEP_NUM_TASKS': '1'}, None),
+    # An interactive shell, srun --pty.
+    ({**TASK, 'SLURM_PTY_PORT': '34889'}, None),
+    # One torchrun a node.
+    ({**TASK, 'RANK': '0', 'WORLD_SIZE': '8'}, '8 processes .* --launcher pytorch'),
+])
+def test_processes_that_would_not_know_of_each_other_are_refused(workdir, monkeypatch, capfd, verb, environment,
+                                                                 advice):
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert main([verb, '-opt', 'missing.yml']) == 2
+    assert re.search(advice or 'missing.yml does not exist', capfd.readouterr().err)
+    if advice:
+        launcher = advice.rpartition(' ')[2]
+        assert main([verb, '-opt', 'missing.yml', '--launcher', launcher]) == 2
+        assert 'missing.yml does not exist' in capfd.readouterr().err
 
 
 def test_workers_of_two_ranks_draw_differently(monkeypatch):

@@ -1,17 +1,17 @@
 """What BasicSR prints while it works."""
 import logging
-import os
 import warnings
 
 from basicsr.utils import logger as basicsr_logger
 from basicsr.utils.dist_util import get_dist_info
 
+from diffrwkvir_arch.ranks import is_first_rank
 from diffrwkvir_arch.toolbox.patching import swap
 
 
 def warn(message):
     """Logs a warning once per job; before BasicSR opens its log file it goes to stderr alone."""
-    if get_dist_info()[0] == 0 and os.environ.get('RANK', '0') == '0':
+    if get_dist_info()[0] == 0 and is_first_rank():
         logging.getLogger('basicsr').warning(message)
 
 

@@ -15,6 +15,7 @@ from basicsr.utils.dist_util import get_dist_info, init_dist, master_only
 
 from diffrwkvir_arch import option_file
 from diffrwkvir_arch.errors import InputError, did_you_mean, first_line
+from diffrwkvir_arch.ranks import refuse_without_launcher
 from diffrwkvir_arch.registration import import_users
 from diffrwkvir_arch.toolbox.arguments import drop_local_rank, option_arguments
 from diffrwkvir_arch.toolbox.distributed import agree, refuse_in_threads
@@ -177,6 +178,8 @@ def mend_parsing():
     def parse_options(root_path, is_train=True):
         close_logs()
         args = option_arguments().parse_args(drop_local_rank(sys.argv[1:]))
+        if args.launcher == 'none':
+            refuse_without_launcher()
         import_users(args.imports)
         args.opt = find_option_file(args.opt)
         opt = load_option_file(args.opt)

@@ -6,6 +6,7 @@ import time
 
 from basicsr.models.base_model import BaseModel
 
+from diffrwkvir_arch.ranks import is_first_rank
 from diffrwkvir_arch.toolbox.distributed import any_rank, wait_for_all
 from diffrwkvir_arch.toolbox.patching import swap
 
@@ -42,7 +43,7 @@ class StopRequest:
                 raise KeyboardInterrupt
             if self.requested_at is None:
                 self.requested_at = time.monotonic()
-                if os.environ.get('RANK', '0') == '0':
+                if is_first_rank():
                     os.write(2, b'\nbasicsr: finishing this iteration, then saving; once more stops at once\n')
                 if self.in_validation:
                     raise ValidationCutShort

@@ -1,0 +1,42 @@
+"""The processes of one job: how many a launcher says there are, and which of them speaks to the user.
+
+As the environment has it, so that it holds before torch is imported.
+"""
+import os
+
+from diffrwkvir_arch.errors import InputError
+
+
+def is_first_rank():
+    """Whether this process is the one that speaks for all that torchrun started."""
+    return os.environ.get('RANK', '0') == '0'
+
+
+def count_of_torchrun():
+    """How many processes torchrun, or what sets its variables, has started."""
+    return int(os.environ.get('WORLD_SIZE') or 1) if os.environ.get('RANK') else 1
+
+
+def count_of_srun():
+    """How many tasks of Slurm's work side by side.
+
+    SLURM_NTASKS says so of batch scripts and interactive shells too, which run once.
+    """
+    return 1 if os.environ.get('SLURM_PTY_PORT') else int(os.environ.get('SLURM_STEP_NUM_TASKS') or 1)
+
+
+def refuse_without_launcher():
+    """Raises InputError in one of several processes that would all do the same work, and write the same files."""
+    if count_of_torchrun() > 1:
+        raise InputError(f'{count_of_torchrun()} processes were started (WORLD_SIZE), and each would do all the work '
+                         'alone: add --launcher pytorch, or start one without torchrun')
+    if count_of_srun() > 1:
+        raise InputError(f'srun has started {count_of_srun()} tasks (SLURM_STEP_NUM_TASKS), and each would do all the '
+                         'work alone: add --launcher slurm, or start one, srun --ntasks 1')
+
+
+def refuse_several(verb):
+    """Raises InputError where torchrun has started several processes of a verb that has use for one."""
+    if count_of_torchrun() > 1:
+        raise InputError(f'basicsr {verb} works in one process, and {count_of_torchrun()} were started (WORLD_SIZE): '
+                         'start it without torchrun')
