@@ -5,15 +5,15 @@ Nothing heavy is imported before a verb runs, so that `basicsr -h` answers at on
 import contextlib
 import errno
 import importlib
+import io
 import os
 import signal
 import sys
-import time
 from importlib import metadata
 
 from diffrwkvir_arch.allocator import keep_freed_memory
 from diffrwkvir_arch.errors import InputError, did_you_mean
-from diffrwkvir_arch.ranks import is_first_rank, refuse_several
+from diffrwkvir_arch.ranks import count_errors, is_first_rank, is_first_to_tell, refuse_several
 from diffrwkvir_arch.toolbox.arguments import drop_local_rank, option_arguments
 
 # Of a disk, and of a user's share of it.
@@ -44,8 +44,7 @@ Writes results/NAME in the current directory."""
 
 def train(arguments):
     """Trains the network of an option file."""
-    parser = option_arguments('basicsr train', train.__doc__, TRAIN_EXAMPLES)
-    parser.parse_args(arguments)
+    check_arguments(option_arguments('basicsr train', train.__doc__, TRAIN_EXAMPLES), arguments)
     from basicsr.train import train_pipeline
 
     from diffrwkvir_arch.toolbox.stopping import stop_request
@@ -57,8 +56,7 @@ def train(arguments):
 
 def test(arguments):
     """Tests a network on the datasets of an option file."""
-    parser = option_arguments('basicsr test', test.__doc__, TEST_EXAMPLES)
-    parser.parse_args(arguments)
+    check_arguments(option_arguments('basicsr test', test.__doc__, TEST_EXAMPLES), arguments)
     from basicsr.test import test_pipeline
     run_pipeline(test_pipeline, 'test', arguments)
 
@@ -105,6 +103,18 @@ def doctor(arguments):
 
 VERBS = {'train': train, 'test': test, 'restore': restore, 'export': export, 'demo': demo, 'profile': profile,
          'compare': compare, 'masks': masks, 'prepare': prepare, 'doctor': doctor}
+
+
+def check_arguments(parser, arguments):
+    """Answers -h and mistakes, these once for all processes of a job."""
+    answer = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(answer):
+            parser.parse_args(arguments)
+    except SystemExit as stop:
+        if stop.code and is_first_to_tell():
+            print(answer.getvalue(), end='', file=sys.stderr, flush=True)
+        raise
 
 
 def run_pipeline(pipeline, verb, arguments):
@@ -221,6 +231,11 @@ def main(argv=None):
         if error.errno in (*FORBIDDEN, *NOWHERE) and error.filename:
             return complain(error, f'{error.filename}: {error.strerror}', arguments)
         raise
+    except RuntimeError:
+        # Of torch.distributed, in a process that waits for one which has told its error and left.
+        if '--debug' in arguments or not count_errors():
+            raise
+        return USAGE_ERROR
     except KeyboardInterrupt as interrupt:
         return tell_interrupt(interrupt)
 
@@ -233,13 +248,11 @@ def last_line(error):
 
 def complain(error, message, arguments):
     """Prints one line, and with --debug the traceback before it; returns the exit code."""
+    if not is_first_to_tell():
+        return USAGE_ERROR
     if '--debug' in arguments:
         import traceback
         traceback.print_exception(error)
-    if not is_first_rank():
-        # Where rank 0 fails too, torchrun ends this process before it repeats what rank 0 has said; on a busy machine
-        # that takes its time.
-        time.sleep(10)
     with contextlib.suppress(OSError):
         print(f'basicsr: error: {message}', file=sys.stderr, flush=True)
     return USAGE_ERROR

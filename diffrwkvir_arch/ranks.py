@@ -2,7 +2,10 @@
 
 As the environment has it, so that it holds before torch is imported.
 """
+import contextlib
+import datetime
 import os
+import time
 
 from diffrwkvir_arch.errors import InputError
 
@@ -40,3 +43,28 @@ def refuse_several(verb):
     if count_of_torchrun() > 1:
         raise InputError(f'basicsr {verb} works in one process, and {count_of_torchrun()} were started (WORLD_SIZE): '
                          'start it without torchrun')
+
+
+def count_errors(told=0):
+    """How many processes of this job have told an error, `told` more than before.
+
+    Returns:
+        int | None: None where torchrun keeps nothing for its processes, or has ended.
+    """
+    if os.environ.get('TORCHELASTIC_USE_AGENT_STORE') != 'True':
+        return None
+    from torch.distributed import TCPStore
+    with contextlib.suppress(RuntimeError):
+        store = TCPStore(os.environ['MASTER_ADDR'], int(os.environ['MASTER_PORT']), is_master=False,
+                         timeout=datetime.timedelta(seconds=5))
+        return store.add(f'basicsr/errors/{os.environ["TORCHELASTIC_RESTART_COUNT"]}', told)
+
+
+def is_first_to_tell():
+    """Whether this process is to tell an error, which others may have met as well: one of them does."""
+    errors = count_errors(told=1)
+    if errors is None and not is_first_rank():
+        # Where rank 0 fails too, the launcher ends this process before it repeats what rank 0 has said; on a busy
+        # machine that takes its time.
+        time.sleep(10)
+    return errors in (None, 1)

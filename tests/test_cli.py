@@ -11,6 +11,7 @@ import pytest
 import torch
 import yaml
 from basicsr.archs import build_network
+from torch.distributed import TCPStore
 
 from diffrwkvir_arch import cli
 from diffrwkvir_arch.cli import asks_for_help, main
@@ -276,12 +277,35 @@ def test_other_operating_system_errors_are_one_line_where_they_say_it_all(monkey
 def test_other_ranks_leave_the_word_to_the_first(monkeypatch, capfd):
     pauses = []
     monkeypatch.setattr(time, 'sleep', pauses.append)
+    # As by a launcher that keeps nothing for its processes.
     monkeypatch.setenv('RANK', '1')
     fail_with(monkeypatch, InputError('bad'))
     assert main(['test']) == 2 and pauses == [10]
     fail_with(monkeypatch, KeyboardInterrupt())
     capfd.readouterr()
     assert main(['test']) == 130 and capfd.readouterr().err == ''
+
+
+def test_of_torchruns_processes_the_first_to_fail_tells_and_those_that_lose_it_are_silent(monkeypatch, capfd):
+    store = TCPStore('127.0.0.1', 0, is_master=True)
+    for name, value in {'RANK': '1', 'MASTER_ADDR': '127.0.0.1', 'MASTER_PORT': str(store.port),
+                        'TORCHELASTIC_USE_AGENT_STORE': 'True', 'TORCHELASTIC_RESTART_COUNT': '0'}.items():
+        monkeypatch.setenv(name, value)
+    lost, bad = RuntimeError('Connection closed by peer'), InputError('bad')
+    fail_with(monkeypatch, lost)
+    with pytest.raises(RuntimeError):
+        main(['test'])
+    fail_with(monkeypatch, bad)
+    assert main(['test']) == 2 and capfd.readouterr().err == 'basicsr: error: bad\n'
+    for error in (bad, lost):
+        fail_with(monkeypatch, error)
+        assert main(['test']) == 2 and capfd.readouterr().err == ''
+    with pytest.raises(RuntimeError):
+        main(['test', '--debug'])
+    # Those that torchrun has started again tell it again.
+    monkeypatch.setenv('TORCHELASTIC_RESTART_COUNT', '1')
+    fail_with(monkeypatch, bad)
+    assert main(['test']) == 2 and capfd.readouterr().err == 'basicsr: error: bad\n'
 
 
 # ----- the command itself -----
@@ -404,3 +428,18 @@ def test_two_processes_tell_a_bad_option_once(options, workdir, write_options):
     options['train']['ema_deacy'] = 1
     done = torchrun('-m', 'diffrwkvir_arch', 'train', '-opt', write_options(options), '--launcher', 'pytorch')
     assert done.returncode != 0 and done.stderr.count('basicsr: error: unknown option') == 1
+
+
+def test_two_processes_answer_a_mistaken_command_once():
+    done = torchrun('-m', 'diffrwkvir_arch', 'train')
+    assert done.returncode != 0 and done.stderr.count('usage: ') == done.stderr.count('basicsr train: error: ') == 1
+
+
+def test_the_process_that_meets_an_error_tells_it_and_the_others_do_not_complain_of_its_leave(
+        options, workdir, write_options, image_folders):
+    # Of six images a batch of two each: one process reads it.
+    (image_folders[0] / '03.png').write_bytes(b'')
+    options['datasets']['train']['dataset_enlarge_ratio'] = 2
+    done = torchrun('-m', 'diffrwkvir_arch', 'train', '-opt', write_options(options), '--launcher', 'pytorch')
+    assert done.returncode != 0 and done.stderr.count('03.png: the image file is empty') == 1
+    assert '[rank' not in done.stderr
