@@ -172,7 +172,9 @@ def interrupts_told():
 def tell_interrupt(interrupt):
     """Prints one line; returns the exit code."""
     if is_first_rank():
-        print(f'basicsr: {str(interrupt) or "interrupted"}', file=sys.stderr, flush=True)
+        # A closed terminal takes nothing.
+        with contextlib.suppress(OSError):
+            print(f'basicsr: {str(interrupt) or "interrupted"}', file=sys.stderr, flush=True)
     return INTERRUPTED
 
 

@@ -270,6 +270,25 @@ def test_the_first_signal_asks_and_the_second_stops(monkeypatch, capfd):
     assert signal.getsignal(signal.SIGTERM) is before and not request.active
 
 
+def test_announcements_ask_too_but_never_stop_at_once_and_what_is_taken_stays_so(monkeypatch):
+    now = {'time': 5.}
+    monkeypatch.setattr(stopping, 'time', type('Clock', (), {'monotonic': staticmethod(lambda: now['time'])}))
+    request = StopRequest()
+    # As by nohup.
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with request.on_signals():
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert request.requested_at is None
+            os.kill(os.getpid(), signal.SIGUSR1)
+            assert request.requested_at == 5.
+            now['time'] = 9.
+            os.kill(os.getpid(), signal.SIGUSR2)
+        assert signal.getsignal(signal.SIGUSR1) is signal.SIG_DFL
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
 def test_a_signal_leaves_a_running_validation(opt, capfd):
     model = build_model(opt)
     seen = []
@@ -327,7 +346,8 @@ def one_alive(group):
     return True
 
 
-@pytest.mark.parametrize('number, send', [(signal.SIGINT, os.kill), (signal.SIGTERM, os.killpg)])
+@pytest.mark.parametrize('number, send', [(signal.SIGINT, os.kill), (signal.SIGTERM, os.killpg),
+                                          (signal.SIGUSR1, os.killpg)])
 def test_a_signal_saves_and_the_run_can_be_taken_up(endless, write_options, workdir, number, send):
     path = write_options(endless)
     process = start_training(path)
@@ -342,6 +362,22 @@ def test_a_signal_saves_and_the_run_can_be_taken_up(endless, write_options, work
     assert torch.load(f'experiments/tiny/training_states/{state}')['epoch'] == iteration // 3
     assert main(['train', '-opt', path, '--auto_resume', '--force_yml', f'train:total_iter={iteration + 2}']) == 0
     assert os.listdir('experiments') == ['tiny']
+
+
+def test_a_closed_terminal_saves_too(endless, write_options, workdir):
+    # While nothing is logged, which would swallow an error of the signal's own line.
+    endless['logger']['print_freq'] = 50
+    terminal, its = os.openpty()
+    process = subprocess.Popen([sys.executable, '-m', 'diffrwkvir_arch', 'train', '-opt', write_options(endless)],
+                               stdout=its, stderr=its, start_new_session=True)
+    os.close(its)
+    said = b''
+    while b'lr:(' not in said:
+        said += os.read(terminal, 10000)
+    os.close(terminal)
+    os.killpg(process.pid, signal.SIGHUP)
+    assert process.wait(timeout=60) == 130 and not one_alive(process.pid)
+    assert len(os.listdir('experiments/tiny/training_states')) == 1
 
 
 # ----- two trainings of one name -----

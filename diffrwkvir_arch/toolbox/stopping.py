@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM during training: the current iteration is finished and saved, so that nothing is lost."""
+"""Ctrl-C, SIGTERM and their like during training: the current iteration is finished and saved, so that nothing is lost."""
 import contextlib
 import os
 import signal
@@ -9,6 +9,9 @@ from basicsr.models.base_model import BaseModel
 from diffrwkvir_arch.ranks import is_first_rank
 from diffrwkvir_arch.toolbox.distributed import any_rank, wait_for_all
 from diffrwkvir_arch.toolbox.patching import swap
+
+# Beside Ctrl-C and SIGTERM: a closed terminal's, and those by which Slurm (--signal) and others announce the end.
+ANNOUNCED = tuple(getattr(signal, name) for name in ('SIGHUP', 'SIGUSR1', 'SIGUSR2') if hasattr(signal, name))
 
 # A launcher passes Ctrl-C on to processes that the terminal has sent it to already.
 SAME_PRESS = 1.0  # seconds
@@ -28,7 +31,10 @@ class StopRequest:
 
     @contextlib.contextmanager
     def on_signals(self):
-        """Within this context the first SIGINT or SIGTERM asks to stop, the second stops at once."""
+        """Within this context a signal asks to stop, a SIGINT or SIGTERM after it stops at once.
+
+        Of ANNOUNCED only those that nobody has taken yet: nohup ignores SIGHUP.
+        """
         self.__init__()
         self.active = True
         owner = os.getpid()
@@ -39,16 +45,20 @@ class StopRequest:
                 if number == signal.SIGTERM:
                     os._exit(0)
                 return
-            if self.requested_at is not None and time.monotonic() - self.requested_at > SAME_PRESS:
-                raise KeyboardInterrupt
             if self.requested_at is None:
                 self.requested_at = time.monotonic()
                 if is_first_rank():
-                    os.write(2, b'\nbasicsr: finishing this iteration, then saving; once more stops at once\n')
+                    # Of a closed terminal nothing takes it.
+                    with contextlib.suppress(OSError):
+                        os.write(2, b'\nbasicsr: finishing this iteration, then saving; once more stops at once\n')
                 if self.in_validation:
                     raise ValidationCutShort
+            elif number not in ANNOUNCED and time.monotonic() - self.requested_at > SAME_PRESS:
+                raise KeyboardInterrupt
 
-        previous = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+        numbers = signal.SIGINT, signal.SIGTERM, *(number for number in ANNOUNCED
+                                                   if signal.getsignal(number) is signal.SIG_DFL)
+        previous = {number: signal.signal(number, handle) for number in numbers}
         try:
             yield self
         finally:
