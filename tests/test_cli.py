@@ -404,7 +404,7 @@ COMMAND = os.path.join(os.path.dirname(sys.executable), 'basicsr')
 
 
 @pytest.mark.parametrize('start', [['-m', 'diffrwkvir_arch'], [COMMAND], ['--no-python', COMMAND]])
-def test_two_processes_train_validate_and_save_once(options, workdir, write_options, start):
+def test_two_processes_train_as_one_does_and_validate_and_save_once(options, workdir, write_options, start):
     options['datasets']['train']['num_worker_per_gpu'] = 1
     options['val']['val_freq'] = 3
     path = write_options(options)
@@ -412,6 +412,10 @@ def test_two_processes_train_validate_and_save_once(options, workdir, write_opti
     assert done.returncode == 0, done.stderr[-3000:]
     assert torch.load('experiments/tiny/training_states/6.state')['iter'] == 6
     assert done.stderr.count('End of training') == 1
+    assert main(['train', '-opt', path, '--force_yml', 'name=one', 'datasets:train:batch_size_per_gpu=4']) == 0
+    two, one = (torch.load(f'experiments/{name}/models/net_g_6.pth')['params'] for name in ('tiny', 'one'))
+    for name, weight in one.items():
+        torch.testing.assert_close(two[name], weight, atol=1e-5, rtol=1e-4)
 
 
 @pytest.mark.parametrize('verb, advice', [('train', '--launcher pytorch'), ('restore', 'without torchrun')])

@@ -137,12 +137,13 @@ def batches(options, image_folders):
         for file in folder.iterdir():
             cv2.imwrite(str(file), cv2.resize(cv2.imread(str(file)), None, fx=3, fy=3))
 
-    def make(kind, workers=0, **more):
+    def make(kind, workers=0, batch_size=2, **more):
         opt = copy.deepcopy({**options, 'is_train': True, 'dist': False, 'rank': 0, 'world_size': 1, **more})
         scale = 1 if kind == 'InpaintingDataset' else 2
         train = opt['datasets']['train']
         train |= TRAIN | DATASETS[kind]
-        train |= {'type': kind, 'phase': 'train', 'scale': scale, 'num_worker_per_gpu': workers}
+        train |= {'type': kind, 'phase': 'train', 'scale': scale, 'num_worker_per_gpu': workers,
+                  'batch_size_per_gpu': batch_size}
         if kind != 'PairedImageDataset':
             del train['dataroot_lq']
         del opt['datasets']['val']
@@ -163,6 +164,21 @@ def test_samples_are_the_same_in_however_many_processes_and_after_a_resumption(b
     assert_same(batches(kind, workers=2, resumed_from=(1, 13)), whole[4:])
     with pytest.raises(AssertionError):
         assert_same(batches(kind, manual_seed=8), whole)
+
+
+@pytest.mark.parametrize('kind', DATASETS)
+@pytest.mark.parametrize('world_size', [2, 4])
+def test_processes_share_out_the_batches_of_one_with_all_that_is_drawn(batches, monkeypatch, kind, world_size):
+    whole = batches(kind, batch_size=4)
+    shares = []
+    for rank in range(world_size):
+        monkeypatch.setattr(repeating, 'get_dist_info', lambda: (rank, world_size))
+        shares.append(batches(kind, batch_size=4 // world_size, rank=rank, world_size=world_size))
+    # Of 18 samples four processes make 20.
+    assert len(whole) == 4 and {len(share) for share in shares} == {4 if world_size == 2 else 5}
+    for batch, *parts in zip(whole, *shares):
+        for rank, part in enumerate(parts):
+            assert_same(part, {key: values[rank::world_size] for key, values in batch.items()})
 
 
 def test_no_sample_draws_what_another_draws(monkeypatch):

@@ -28,7 +28,9 @@ def mend():
 class SeededSampler(EnlargedSampler):
     """Shuffles by manual_seed and epoch, and can enter an epoch where an interrupted run left it.
 
-    Fault: data/data_sampler.py:31 seeds with the epoch alone, so manual_seed does not change the order.
+    Fault: data/data_sampler.py:31 seeds with the epoch alone, so manual_seed does not change the order; and shuffles as
+    many images as the processes can share out evenly, another order with every number of them.
+    Mend: processes deal out the order of one, from its beginning again where it does not go round.
 
     Args:
         dataset, num_replicas, rank, ratio: As EnlargedSampler.
@@ -38,6 +40,7 @@ class SeededSampler(EnlargedSampler):
     def __init__(self, dataset, num_replicas, rank, ratio=1, seed=0):
         super().__init__(dataset, num_replicas, rank, ratio)
         self.seed = seed
+        self.images = math.ceil(len(dataset) * ratio)
         self.entry = (0, 0)
 
     def enter_at(self, epoch, samples):
@@ -51,9 +54,9 @@ class SeededSampler(EnlargedSampler):
 
     def __iter__(self):
         # Not of their sum, which another seed has an epoch later.
-        order = torch.randperm(self.total_size, generator=generator_for('order', self.seed, self.epoch))
-        order = order[self.rank::self.num_replicas]
-        return iter((order[self.first:] % len(self.dataset)).tolist())
+        order = torch.randperm(self.images, generator=generator_for('order', self.seed, self.epoch))
+        places = torch.arange(self.rank, self.total_size, self.num_replicas)[self.first:]
+        return iter((order[places % self.images] % len(self.dataset)).tolist())
 
 
 def mend_number_of_epochs():

@@ -1,4 +1,7 @@
-"""What training draws at random follows from its seed, its process and how far it is: a resumed run draws it again."""
+"""What training draws at random follows from its seed and how far it is: a resumed run draws it again.
+
+A sample draws the same in however many processes, each of them its own noise in an iteration.
+"""
 from basicsr.models.base_model import BaseModel
 from basicsr.utils.dist_util import get_dist_info
 from torch.utils.data import Dataset, Sampler
@@ -13,7 +16,7 @@ def mend():
 
 
 class Places(Sampler):
-    """A sampler's indices, each with its place in training: seed, process, epoch, number in the epoch.
+    """A sampler's indices, each with its place in training: seed, epoch, number among all processes'.
 
     Args:
         sampler (Sampler): `epoch` and `first`, the number of its first index, are asked for where it has them, as
@@ -26,10 +29,11 @@ class Places(Sampler):
         self.passes = 0
 
     def __iter__(self):
-        epoch, rank = getattr(self.sampler, 'epoch', self.passes), get_dist_info()[0]
+        epoch, (rank, world_size) = getattr(self.sampler, 'epoch', self.passes), get_dist_info()
         self.passes += 1
         for number, index in enumerate(self.sampler, start=getattr(self.sampler, 'first', 0)):
-            yield index, (self.seed, rank, epoch, number)
+            # Rank 0, whoever takes it: one process draws as it always did.
+            yield index, (self.seed, 0, epoch, number * world_size + rank)
 
     def __len__(self):
         return len(self.sampler)
