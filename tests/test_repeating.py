@@ -161,7 +161,11 @@ def test_samples_are_the_same_in_however_many_processes_and_after_a_resumption(b
     for workers in (1, 3):
         assert_same(batches(kind, workers=workers), whole)
     # Four iterations into the second epoch.
-    assert_same(batches(kind, workers=2, resumed_from=(1, 13)), whole[4:])
+    place = {'epoch': 1, 'iter': 13, 'epoch_began': 9, 'images_a_step': 2}
+    assert_same(batches(kind, workers=2, resumed_from=place), whole[4:])
+    # The eight that it has seen are not drawn again by other batches.
+    assert_same(batches(kind, batch_size=4, resumed_from=place), batches(kind, batch_size=4)[2:])
+    assert_same(batches(kind, batch_size=3, resumed_from=place), batches(kind, batch_size=3)[3:])
     with pytest.raises(AssertionError):
         assert_same(batches(kind, manual_seed=8), whole)
 

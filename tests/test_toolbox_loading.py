@@ -21,7 +21,7 @@ from basicsr.utils import FileClient
 from basicsr.utils.file_client import LmdbBackend
 
 from diffrwkvir_arch.errors import InputError
-from diffrwkvir_arch.toolbox.loading import SeededSampler
+from diffrwkvir_arch.toolbox.loading import SeededSampler, entry_of
 from lmdb_cases import make_lmdb
 from loading_cases import Draws, train_loader
 
@@ -116,6 +116,21 @@ def test_a_resumed_epoch_is_entered_where_it_was_left():
     assert list(sampler) == whole[4:] == list(sampler) and len(sampler) == 10
     sampler.set_epoch(3)
     assert len(list(sampler)) == 10
+
+
+@pytest.mark.parametrize('state, entry', [
+    ({'epoch': 1, 'iter': 13, 'epoch_began': 9, 'images_a_step': 2}, (1, 4)),
+    ({'epoch': 1, 'iter': 13, 'epoch_began': 9, 'images_a_step': 4}, (1, 8)),
+    # Of an epoch that has become shorter since.
+    ({'epoch': 1, 'iter': 13, 'epoch_began': 0, 'images_a_step': 2}, (1, 9)),
+    # Of states that do not say more; BasicSR's at the end of an epoch; those of other batches.
+    ({'epoch': 1, 'iter': 13, 'images_a_step': None}, (1, 4)),
+    ({'epoch': 0, 'iter': 9, 'images_a_step': None}, (0, 9)),
+    ({'epoch': 5, 'iter': 13, 'images_a_step': None}, (5, 0)),
+    ({'epoch': 0, 'iter': 13, 'images_a_step': None}, (0, 0)),
+])
+def test_a_resumed_run_leaves_out_what_its_epoch_has_seen(state, entry):
+    assert entry_of(state, iterations_per_epoch=9, images_a_step=2) == entry
 
 
 @pytest.mark.parametrize('persistent', [True, False])

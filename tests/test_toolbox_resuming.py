@@ -9,7 +9,7 @@ import torch
 from basicsr.models import build_model
 from basicsr.models.base_model import BaseModel
 from basicsr.models.sr_model import SRModel
-from checkpoint_cases import network_file
+from checkpoint_cases import assert_same, network_file
 
 from diffrwkvir_arch.cli import main
 from diffrwkvir_arch.errors import InputError
@@ -162,7 +162,7 @@ def test_basicsrs_own_states_still_load_and_other_networks_states_are_refused(mo
 
 
 def test_a_state_saved_at_the_end_of_an_epoch_continues_with_the_next(model, opt):
-    model.opt['iterations_per_epoch'] = 3
+    model.opt.update(iterations_per_epoch=3, epoch_entered=(0, 0))
     for iteration, epoch in ((2, 0), (3, 1), (7, 2)):
         model.save_training_state(0, iteration)
         state = torch.load(os.path.join(opt['path']['training_states'], f'{iteration}.state'))
@@ -201,6 +201,27 @@ def test_validating_changes_no_weights(options, write_options, workdir, monkeypa
         assert main(['train', '-opt', path, '--force_yml', f'name={name}', f'val:val_freq={frequency}']) == 0
     never, often = (torch.load(f'experiments/{name}/models/net_g_latest.pth')['params'] for name in ('never', 'often'))
     assert all(torch.equal(often[name], tensor) for name, tensor in never.items())
+
+
+def test_a_run_that_goes_on_with_other_batches_says_so_and_can_itself_be_resumed(options, write_options, workdir,
+                                                                                 capfd):
+    path = write_options(options)
+    for name, ends in (('whole', [12]), ('tiny', [8, 12])):
+        # One iteration into the second epoch; then six iterations an epoch, four of them left.
+        assert main(['train', '-opt', path, '--force_yml', f'name={name}', 'train:total_iter=4',
+                     'logger:save_checkpoint_freq=4']) == 0
+        for end in ends:
+            capfd.readouterr()
+            assert main(['train', '-opt', path, '--auto_resume', '--force_yml', f'name={name}', f'train:total_iter={end}',
+                         'datasets:train:batch_size_per_gpu=1', 'logger:save_checkpoint_freq=4']) == 0
+            notice = 'resuming with 1 images a step where the saved state has 2: an epoch takes 6 iterations now'
+            assert capfd.readouterr().err.count(notice) == (end == ends[0])
+    for file in ('models/net_g_12.pth', 'training_states/12.state'):
+        whole, resumed = (torch.load(f'experiments/{name}/{file}') for name in ('whole', 'tiny'))
+        assert_same(whole, resumed)
+    # Two images of the second epoch were seen in the fourth iteration, the others until the eighth.
+    state = torch.load('experiments/tiny/training_states/8.state')
+    assert (state['epoch'], state['epoch_began'], state['images_a_step']) == (2, 8, 1)
 
 
 def test_a_run_resumed_with_shorter_batches_still_reaches_its_end(options, write_options, workdir):

@@ -13,6 +13,7 @@ from basicsr.data.prefetch_dataloader import CPUPrefetcher
 
 from diffrwkvir_arch.draws import generator_for
 from diffrwkvir_arch.errors import InputError
+from diffrwkvir_arch.toolbox.logs import warn
 from diffrwkvir_arch.toolbox.patching import swap
 from diffrwkvir_arch.toolbox.repeating import Places, SeededSamples
 from diffrwkvir_arch.toolbox.several_sets import silence_false_warning
@@ -88,10 +89,17 @@ def mend_number_of_epochs():
             raise InputError('datasets.train is missing: training needs a dataset')
         refuse_empty_loader(train_loader, train_sampler, opt)
 
+        images_a_step = train_loader.batch_size * opt['world_size']
+        epoch, done, iteration = 0, 0, 0
+        if 'resumed_from' in opt:
+            iteration = opt['resumed_from']['iter']
+            epoch, done = entry_of(opt['resumed_from'], len(train_loader), images_a_step)
+            train_sampler.enter_at(epoch, done * train_loader.batch_size)
         # The model keeps a copy of opt: this is how its training states know where in an epoch they are.
-        opt['iterations_per_epoch'] = len(train_loader)
+        opt.update(iterations_per_epoch=len(train_loader), images_a_step=images_a_step,
+                   epoch_entered=(epoch, iteration - done))
         total_iters = int(opt['train']['total_iter'])
-        total_epochs = math.ceil(total_iters / len(train_loader))
+        total_epochs = epoch + math.ceil((total_iters - iteration + done) / len(train_loader))
         logger.info(f'Training statistics:'
                     f'\n\tNumber of train images: {len(train_sampler.dataset)}'
                     f'\n\tDataset enlarge ratio: {train_sampler.num_samples * opt["world_size"]}'
@@ -99,16 +107,32 @@ def mend_number_of_epochs():
                     f'\n\tBatch size: {train_loader.batch_size} x {opt["world_size"]} (world size)'
                     f'\n\tIterations per epoch: {len(train_loader)}'
                     f'\n\tTotal epochs: {total_epochs}; iters: {total_iters}.')
-        if 'resumed_from' in opt:
-            epoch, iteration = opt['resumed_from']
-            # The epochs of the interrupted run may have been longer: another batch size, other numbers of GPUs.
-            total_epochs = max(total_epochs, epoch + math.ceil((total_iters - iteration) / len(train_loader)))
-            done = iteration - epoch * len(train_loader)
-            if 0 < done < len(train_loader):
-                train_sampler.enter_at(epoch, done * train_loader.batch_size)
         return train_loader, train_sampler, val_loaders, total_epochs, total_iters
 
     swap(basicsr.train, 'create_train_val_dataloader', create_train_val_dataloader)
+
+
+def entry_of(state, iterations_per_epoch, images_a_step):
+    """Where a resumed run goes on: after the images that the epoch has seen, whatever the batches were.
+
+    Args:
+        state (dict): epoch and iter; of ours epoch_began, the iterations before that epoch, and images_a_step.
+        iterations_per_epoch, images_a_step (int): Those of the resumed run.
+
+    Returns:
+        tuple[int, int]: The epoch, and how many of its iterations to leave out.
+    """
+    epoch, iteration = state['epoch'], state['iter']
+    if state['images_a_step'] is None:
+        # BasicSR's states, and our earlier ones, do not say.
+        done = iteration - epoch * iterations_per_epoch
+        return epoch, done if 0 <= done <= iterations_per_epoch else 0
+    seen = (iteration - state['epoch_began']) * state['images_a_step']
+    if state['images_a_step'] != images_a_step:
+        warn(f'resuming with {images_a_step} images a step where the saved state has {state["images_a_step"]}: an epoch '
+             f'takes {iterations_per_epoch} iterations now; total_iter, learning rates and all else that counts '
+             'iterations do so as before')
+    return epoch, min(math.ceil(seen / images_a_step), iterations_per_epoch)
 
 
 def refuse_empty_loader(loader, sampler, opt):

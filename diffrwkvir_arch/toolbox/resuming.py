@@ -66,7 +66,7 @@ def mend_finding_a_state():
         # A state of another experiment starts a new folder.
         for key in ('experiments_root', 'models', 'training_states', 'visualization'):
             os.makedirs(opt['path'][key], exist_ok=True)
-        opt['resumed_from'] = state['epoch'], state['iter']
+        opt['resumed_from'] = {key: state.get(key) for key in ('epoch', 'iter', 'epoch_began', 'images_a_step')}
         if opt.get('seed_is_drawn'):
             opt['manual_seed'] = state.get('manual_seed') or opt['manual_seed']
         if opt['rank'] == 0:
@@ -144,19 +144,26 @@ def mend_saving_a_state():
     """Faults of models/base_model.py:305-344: a state is written in place (see mend_saving), holds neither the best
     metrics so far nor a seed that was drawn, and says the epoch it was saved in even at that epoch's end, which is then
     trained twice. And every checkpoint of a run stays until the disk is full.
-    Mend: all of it is saved, and the epoch is the one the next iteration belongs to. logger.keep_last says how many
-    checkpoints stay.
+    Mend: all of it is saved, and the epoch is the one the next iteration belongs to, with what tells how much of it was
+    seen. logger.keep_last says how many checkpoints stay.
     """
 
     @master_only
     def save_training_state(self, epoch, current_iter):
         if current_iter == -1:
             return
-        per_epoch = self.opt.get('iterations_per_epoch')
+        began = None
+        # Without them where a script saves.
+        if 'epoch_entered' in self.opt:
+            entered, began = self.opt['epoch_entered']
+            epochs = (current_iter - began) // self.opt['iterations_per_epoch']
+            epoch, began = entered + epochs, began + epochs * self.opt['iterations_per_epoch']
         best = getattr(self, 'best_metric_results', {})
         state = {
-            'epoch': current_iter // per_epoch if per_epoch else epoch,
+            'epoch': epoch,
             'iter': current_iter,
+            'epoch_began': began,
+            'images_a_step': self.opt.get('images_a_step'),
             'optimizers': [optimizer.state_dict() for optimizer in self.optimizers],
             'optimizer_types': types_of(self.optimizers),
             'schedulers': [scheduler.state_dict() for scheduler in self.schedulers],
