@@ -58,6 +58,9 @@ def test_a_batch_larger_than_the_data_is_refused(opt):
         basicsr.train.create_train_val_dataloader(opt, LOG)
     opt['datasets']['train']['dataset_enlarge_ratio'] = 3
     assert len(basicsr.train.create_train_val_dataloader(opt, LOG)[0]) == 1
+    opt['world_size'] = 20
+    with pytest.raises(InputError, match='on 20 .* one batch of 16; set dataset_enlarge_ratio to 54'):
+        basicsr.train.create_train_val_dataloader(opt, LOG)
 
 
 @pytest.mark.parametrize('workers', [0, 1])

@@ -29,9 +29,9 @@ def mend():
 class SeededSampler(EnlargedSampler):
     """Shuffles by manual_seed and epoch, and can enter an epoch where an interrupted run left it.
 
-    Fault: data/data_sampler.py:31 seeds with the epoch alone, so manual_seed does not change the order; and shuffles as
-    many images as the processes can share out evenly, another order with every number of them.
-    Mend: processes deal out the order of one, from its beginning again where it does not go round.
+    Fault: data/data_sampler.py:31 seeds with the epoch alone, so manual_seed does not change the order; and shuffles
+    images until the processes can share them out evenly, another order with every number of processes.
+    Mend: processes deal out the order of one, and leave the rest that does not go round, as one leaves its last batch.
 
     Args:
         dataset, num_replicas, rank, ratio: As EnlargedSampler.
@@ -42,6 +42,8 @@ class SeededSampler(EnlargedSampler):
         super().__init__(dataset, num_replicas, rank, ratio)
         self.seed = seed
         self.images = math.ceil(len(dataset) * ratio)
+        self.num_samples = self.images // num_replicas
+        self.total_size = self.num_samples * num_replicas
         self.entry = (0, 0)
 
     def enter_at(self, epoch, samples):
@@ -56,8 +58,8 @@ class SeededSampler(EnlargedSampler):
     def __iter__(self):
         # Not of their sum, which another seed has an epoch later.
         order = torch.randperm(self.images, generator=generator_for('order', self.seed, self.epoch))
-        places = torch.arange(self.rank, self.total_size, self.num_replicas)[self.first:]
-        return iter((order[places % self.images] % len(self.dataset)).tolist())
+        order = order[self.rank:self.total_size:self.num_replicas]
+        return iter((order[self.first:] % len(self.dataset)).tolist())
 
 
 def mend_number_of_epochs():
@@ -142,9 +144,9 @@ def refuse_empty_loader(loader, sampler, opt):
         ratio = opt['datasets']['train'].get('dataset_enlarge_ratio', 1)
         if images == 0:
             raise InputError('datasets.train holds no images')
+        lower = f'lower batch_size_per_gpu to {sampler.num_samples} or ' if sampler.num_samples else ''
         raise InputError(f'datasets.train: {images} images x dataset_enlarge_ratio {ratio} on {opt["world_size"]} '
-                         f'process(es) do not fill one batch of {batch}; lower batch_size_per_gpu to '
-                         f'{max(1, sampler.num_samples)} or set dataset_enlarge_ratio to '
+                         f'process(es) do not fill one batch of {batch}; {lower}set dataset_enlarge_ratio to '
                          f'{math.ceil(batch * opt["world_size"] / images)}')
 
 
