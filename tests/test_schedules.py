@@ -24,9 +24,7 @@ def opt(opt):
 
 
 def with_schedule(opt, schedule):
-    model = build_model({**opt, 'train': {**opt['train'], 'scheduler': dict(schedule)}})
-    model.optimizer_g._opt_called = True    # No warning that it should have stepped.
-    return model
+    return build_model({**opt, 'train': {**opt['train'], 'scheduler': dict(schedule)}})
 
 
 def rates(model, iterations, warmup_iter=-1, update=BaseModel.update_learning_rate):
@@ -54,9 +52,17 @@ def test_after_the_warm_up_rates_are_those_without_one(opt, schedule):
         assert warmed[warmup_iter - 1:] == plain[warmup_iter - 1:]
 
 
+@pytest.mark.filterwarnings('ignore:Detected call of `lr_scheduler.step')
 def test_upstream_stays_below_the_schedule_after_a_warm_up(opt):
     upstream = unmended(BaseModel.update_learning_rate)
     assert rates(with_schedule(opt, STEPS), range(1, 17), 3, upstream)[2] == pytest.approx(1e-3 * 2 / 3)
+
+
+def test_an_optimizer_that_waits_for_its_first_step_is_no_wrong_order(opt, recwarn):
+    rates(with_schedule(opt, STEPS), [1, 2])
+    assert not recwarn
+    with pytest.warns(UserWarning, match='before `optimizer.step'):
+        rates(with_schedule(opt, STEPS), [1, 2], update=unmended(BaseModel.update_learning_rate))
 
 
 # ----- resumed with other options -----

@@ -206,9 +206,6 @@ def mend_restoring_a_state():
         except (AssertionError, ValueError, KeyError) as error:
             raise InputError(f'{self.opt["path"].get("resume_state")}: this training state belongs to other networks '
                              f'or optimizers than the option file: {error}') from None
-        for optimizer in self.optimizers:
-            # It has stepped before; without this the scheduler warns that it comes first.
-            optimizer._opt_called = True
         options.put_back()
         best = resume_state.get('best_metric_results', {})
         self.best_metric_results = {name: best[name] for name, metrics in measured_metrics(self.opt).items()

@@ -7,6 +7,7 @@ from diffrwkvir_arch.toolbox.patching import swap
 def mend():
     """Applies the mends of this file."""
     mend_warm_up()
+    mend_order_warning()
 
 
 def mend_warm_up():
@@ -20,6 +21,21 @@ def mend_warm_up():
         if current_iter <= warmup_iter:
             for scheduler in self.schedulers:
                 set_rates(scheduler, scheduler.get_last_lr())
+        update_learning_rate.upstream(self, current_iter, warmup_iter)
+
+    swap(BaseModel, 'update_learning_rate', update_learning_rate)
+
+
+def mend_order_warning():
+    """Fault: models/base_model.py:179, a schedule counts iterations, whether its optimizer has stepped or not: not yet in
+    a GAN's net_d_init_iters, nor in a run that is resumed. PyTorch warns that the order is wrong.
+    Mend: it takes them as having stepped.
+    """
+
+    def update_learning_rate(self, current_iter, warmup_iter=-1):
+        for optimizer in self.optimizers:
+            # As its first step does.
+            optimizer._opt_called = True
         update_learning_rate.upstream(self, current_iter, warmup_iter)
 
     swap(BaseModel, 'update_learning_rate', update_learning_rate)
