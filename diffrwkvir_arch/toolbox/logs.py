@@ -31,14 +31,17 @@ def close_logs():
 def mend():
     """Applies the mends of this file."""
     mend_last_eta()
-    mend_meshgrid_warning()
+    mend_vain_warnings()
 
 
-def mend_meshgrid_warning():
-    """Fault: archs/swinir_arch.py:125 calls torch.meshgrid as PyTorch may one day refuse, which warns into every bar.
-    Mend: the warning is not shown.
+def mend_vain_warnings():
+    """Faults: archs/swinir_arch.py:125 calls torch.meshgrid as PyTorch may one day refuse, which warns into every bar;
+    DistributedDataParallel warns of kernels of one pixel or one channel, whose gradients convolutions give other strides
+    for axes of one, the same place in memory.
+    Mend: the warnings are not shown.
     """
     warnings.filterwarnings('ignore', r'torch\.meshgrid', UserWarning)
+    warnings.filterwarnings('ignore', 'Grad strides do not match bucket view strides', UserWarning)
 
 
 def mend_last_eta():
