@@ -31,6 +31,7 @@ TRAIN_EXAMPLES = """examples:
   basicsr train -opt my.yml --force_yml train:total_iter=1000 datasets:train:batch_size_per_gpu=4
   basicsr train --import mypkg -opt my.yml
   torchrun --nproc_per_node 2 -m diffrwkvir_arch train -opt my.yml --launcher pytorch
+  srun --ntasks 2 --kill-on-bad-exit basicsr train -opt my.yml --launcher slurm
 
 Writes experiments/NAME in the current directory; an earlier run of that name is archived beside it, unless resumed.
 Ctrl-C finishes the iteration and saves; once more stops at once."""
