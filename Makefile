@@ -26,10 +26,12 @@ test: setup
 setup:
 	@test "$(STAMP)" -nt setup.py && test "$(STAMP)" -nt pyproject.toml || $(MAKE) --no-print-directory install
 
+# Debian's venv fails half made where python3-venv is missing; uv's environments come without pip.
 # BasicSR comes as source only and asks for PyTorch to build itself: --no-build-isolation lets it do without.
 install:
 	@if test -x "$(BIN)/python"; then "$(BIN)/python" -c '$(TOO_OLD)'; else $(PYTHON) -c '$(TOO_OLD)'; fi
-	test -x "$(BIN)/python" || $(PYTHON) -m venv "$(VENV)"
+	test -x "$(BIN)/python" || $(PYTHON) -m venv "$(VENV)" || { rm -f "$(BIN)/python"; exit 1; }
+	"$(BIN)/python" -m pip --version > /dev/null 2>&1 || "$(BIN)/python" -m ensurepip
 	$(PIP) --upgrade pip setuptools wheel
 	$(PIP) $(TORCH)
 	PYTHONPATH="$(CURDIR)/python313" $(PIP) --no-build-isolation 'basicsr>=1.4.2'
