@@ -15,6 +15,8 @@ setup(
     long_description=open('README.md', encoding='utf-8').read(),
     long_description_content_type='text/markdown',
     license='Apache-2.0',
+    project_urls={'Paper': 'https://arxiv.org/abs/2506.14541'},
+    classifiers=[f'Programming Language :: Python :: 3.{minor}' for minor in range(10, 14)],
     python_requires='>=3.10',
     packages=find_packages(include=['diffrwkvir_arch*']) + ['diffrwkvir_arch.options', 'state_evolution'],
     package_dir={'state_evolution': 'kernels/state_evolution', 'diffrwkvir_arch.options': 'options'},

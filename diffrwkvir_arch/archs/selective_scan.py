@@ -25,9 +25,6 @@ CHUNK_ELEMENTS_GPU = 2 ** 24
 # With fewer, the states that training keeps between chunks would outweigh the inputs.
 MIN_CHUNK_TOKENS = 16
 
-# PyTorch before 2.7 does not tell.
-is_exporting = getattr(torch.compiler, 'is_exporting', lambda: False)
-
 
 def selective_scan(u, delta, A, B, C):
     """The recurrence above.
@@ -42,7 +39,7 @@ def selective_scan(u, delta, A, B, C):
     """
     dtype = torch.float64 if u.dtype == torch.float64 else torch.float32
     u, delta, A, B, C = (x.to(dtype) for x in (u, delta, A, B, C))
-    if is_exporting():
+    if torch.compiler.is_exporting():
         return plain(u, delta, A, B, C)
     kernel = mamba_kernel() if u.is_cuda and dtype == torch.float32 else None
     if kernel is not None:

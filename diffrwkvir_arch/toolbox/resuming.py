@@ -1,11 +1,9 @@
 """Training states: what is saved, which one is taken up again, and where in an epoch it goes on."""
-import collections
 import os
 import re
 from pathlib import Path
 
 import basicsr.train
-import torch
 from basicsr.models.base_model import BaseModel
 from basicsr.utils import check_resume
 from basicsr.utils.dist_util import master_only
@@ -19,9 +17,6 @@ from diffrwkvir_arch.toolbox.locking import hold_experiment
 from diffrwkvir_arch.toolbox.logs import warn
 from diffrwkvir_arch.toolbox.patching import swap
 from diffrwkvir_arch.toolbox.resumed_options import FileOptions, refuse_other_types, types_of
-
-# BasicSR's MultiStepRestartLR keeps its milestones in one; PyTorch has to be told before 2.6.
-torch.serialization.add_safe_globals([collections.Counter])
 
 
 def mend():

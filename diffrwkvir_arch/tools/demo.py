@@ -22,7 +22,7 @@ from .stages import basicsr
 SCALE = 4
 # In the folder that the demo makes anew each time.
 MARK = '.made_by_basicsr_demo'
-# All of them lie inside scikit-image's wheel; its data README names their authors and licences.
+# All of them lie inside scikit-image's wheel; the docstrings of skimage.data name their sources and licences.
 TRAIN = ('coffee', 'rocket', 'hubble_deep_field', 'camera', 'brick', 'grass', 'gravel', 'coins', 'moon')
 HELD_OUT = ('astronaut', 'chelsea')
 

@@ -114,8 +114,6 @@ def check(args):
         raise InputError(f'-o {args.output}: {"is a folder" if args.output.is_dir() else "its folder does not exist"}')
     if min(args.size) < 1:
         raise InputError(f'--size must be at least 1 1, got {" ".join(map(str, args.size))}')
-    if not hasattr(torch.compiler, 'is_exporting'):
-        raise InputError(f'export needs PyTorch 2.7 or newer, this is {torch.__version__}')
     if suffix == '.onnx':
         missing = [name for name in PACKAGES if not can_import(name)]
         if missing:

@@ -4,9 +4,6 @@ from importlib import import_module
 
 import torch
 
-# Whether torch.export is tracing; PyTorch before 2.7 does not tell.
-is_exporting = getattr(torch.compiler, 'is_exporting', lambda: False)
-
 BACKENDS = ('auto', 'recurrent', 'chunked', 'plain', 'numba', 'triton')
 
 
@@ -29,7 +26,7 @@ def choose_backend(backend, device, dtype):
     if backend not in BACKENDS:
         raise ValueError(f'backend must be one of {BACKENDS}, got {backend!r}')
     if backend == 'auto':
-        if is_exporting() or is_transforming():
+        if torch.compiler.is_exporting() or is_transforming():
             return 'plain'
         fast = {'cuda': 'triton', 'cpu': 'numba'}.get(device.type)
         return fast if fast and not why_not(fast, device, dtype) else 'chunked'

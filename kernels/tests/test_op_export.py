@@ -10,8 +10,6 @@ from torch.autograd import forward_ad
 
 from state_evolution import DIRECTIONS, state_evolution, state_evolution_2d
 
-pytestmark = pytest.mark.skipif(not hasattr(torch.compiler, 'is_exporting'), reason='needs a PyTorch that tells')
-
 
 class Image(nn.Module):
     """A (5, 7) image in the given directions."""
