@@ -39,8 +39,11 @@ def refuse_without_launcher():
 
 
 def refuse_several(verb):
-    """Raises InputError where torchrun has started several processes of a verb that has use for one."""
-    if count_of_torchrun() > 1:
+    """Raises InputError where torchrun has started several processes of a verb that has use for one.
+
+    Torchrun itself: on clusters whose machines have its variables set, the verb may be started once.
+    """
+    if count_of_torchrun() > 1 and 'TORCHELASTIC_RUN_ID' in os.environ:
         raise InputError(f'basicsr {verb} works in one process, and {count_of_torchrun()} were started (WORLD_SIZE): '
                          'start it without torchrun')
 

@@ -67,6 +67,15 @@ def test_processes_that_would_not_know_of_each_other_are_refused(workdir, monkey
         assert 'missing.yml does not exist' in capfd.readouterr().err
 
 
+def test_verbs_of_one_process_refuse_torchrun_alone(workdir, monkeypatch, capfd):
+    monkeypatch.setenv('RANK', '0')
+    monkeypatch.setenv('WORLD_SIZE', '2')
+    assert main(['restore', 'missing.png']) == 2 and 'missing.png' in capfd.readouterr().err
+    monkeypatch.setenv('TORCHELASTIC_RUN_ID', 'none')
+    assert main(['restore', 'missing.png']) == 2
+    assert 'basicsr restore works in one process, and 2 were started' in capfd.readouterr().err
+
+
 def test_workers_of_two_ranks_draw_differently(monkeypatch):
     def drawn(rank):
         monkeypatch.setattr(repeating, 'get_dist_info', lambda: (rank, 2))

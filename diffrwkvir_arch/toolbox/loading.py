@@ -131,8 +131,8 @@ def entry_of(state, iterations_per_epoch, images_a_step):
         return epoch, done if 0 <= done <= iterations_per_epoch else 0
     seen = (iteration - state['epoch_began']) * state['images_a_step']
     if state['images_a_step'] != images_a_step:
-        warn(f'resuming with {images_a_step} images a step where the saved state has {state["images_a_step"]}: an epoch '
-             f'takes {iterations_per_epoch} iterations now; total_iter, learning rates and all else that counts '
+        warn(f'resuming with {images_a_step} images a step where the saved state has {state["images_a_step"]}: an '
+             f'epoch takes {iterations_per_epoch} iterations now; total_iter, learning rates and all else that counts '
              'iterations do so as before')
     return epoch, min(math.ceil(seen / images_a_step), iterations_per_epoch)
 

@@ -36,8 +36,8 @@ def mend():
 
 def mend_vain_warnings():
     """Faults: archs/swinir_arch.py:125 calls torch.meshgrid as PyTorch may one day refuse, which warns into every bar;
-    DistributedDataParallel warns of kernels of one pixel or one channel, whose gradients convolutions give other strides
-    for axes of one, the same place in memory.
+    DistributedDataParallel warns of kernels of one pixel or one channel, whose gradients convolutions give other
+    strides for axes of one, the same place in memory.
     Mend: the warnings are not shown.
     """
     warnings.filterwarnings('ignore', r'torch\.meshgrid', UserWarning)

@@ -27,8 +27,8 @@ def mend_warm_up():
 
 
 def mend_order_warning():
-    """Fault: models/base_model.py:179, a schedule counts iterations, whether its optimizer has stepped or not: not yet in
-    a GAN's net_d_init_iters, nor in a run that is resumed. PyTorch warns that the order is wrong.
+    """Fault: models/base_model.py:179, a schedule counts iterations, whether its optimizer has stepped or not: not yet
+    in a GAN's net_d_init_iters, nor in a run that is resumed. PyTorch warns that the order is wrong.
     Mend: it takes them as having stepped.
     """
 

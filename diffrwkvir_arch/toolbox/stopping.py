@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM and their like during training: the current iteration is finished and saved, so that nothing is lost."""
+"""Ctrl-C, SIGTERM and their like during training: the iteration is finished and saved, so that nothing is lost."""
 import contextlib
 import os
 import signal
