@@ -192,6 +192,17 @@ def test_bad_input_ends_with_one_line_that_names_it(run, options, image_folders,
     assert all(words in line for words in named), line
 
 
+@pytest.mark.parametrize('case', ['missing folder', 'unpaired names', 'batch larger than data', 'unknown arch'])
+def test_what_cannot_be_used_leaves_an_earlier_run_of_that_name_where_it_is(run, options, image_folders, workdir, case):
+    spoil, _ = BAD_INPUT[case]
+    spoil(options, *image_folders)
+    for root in ('experiments', 'tb_logger'):
+        (workdir / root / 'tiny').mkdir(parents=True)
+    before = sorted(workdir.rglob('*'))
+    error_line(run('train', options))
+    assert [path for path in sorted(workdir.rglob('*')) if path.suffix != '.yml'] == before
+
+
 @pytest.mark.parametrize('loading', [{'num_worker_per_gpu': 1}, {'prefetch_mode': 'cpu'},
                                      {'num_worker_per_gpu': 1, 'prefetch_mode': 'cpu'}])
 def test_a_bad_image_is_named_from_workers_too(run, options, image_folders, loading):
