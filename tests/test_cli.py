@@ -212,6 +212,14 @@ def test_a_bad_image_is_named_from_workers_too(run, options, image_folders, load
     assert line.endswith('lq/03.png: the image file is empty (0 bytes)') and line.count('error') == 1
 
 
+def test_testing_what_was_not_trained_says_how_it_is_and_leaves_earlier_results(run, options, workdir):
+    (workdir / 'results' / 'tiny').mkdir(parents=True)
+    line = error_line(run('test', as_test(options)))
+    assert line.endswith('models/net_g_latest.pth does not exist (seen from '
+                         f'{workdir}); training makes it: basicsr train -opt options/tiny.yml')
+    assert os.listdir('results') == ['tiny'] and not os.listdir('results/tiny')
+
+
 def test_a_checkpoint_of_another_network_is_named(run, options, workdir):
     other = build_network(dict(options['network_g'], upscale=4))
     torch.save({'params': other.state_dict()}, 'x4.pth')
