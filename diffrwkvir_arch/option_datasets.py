@@ -102,7 +102,13 @@ def missing_place_hint(key, place):
     """What to do about a folder or list that is not there."""
     if key == 'meta_info_file' and 'basicsr/data/meta_info' in place.replace('\\', '/'):
         return "; BasicSR's package comes without these lists: remove the option to use every image of the folder"
-    return f' (seen from {os.getcwd()})' if not os.path.isabs(os.path.expanduser(place)) else ''
+    seen_from = '' if os.path.isabs(os.path.expanduser(place)) else f' (seen from {os.getcwd()})'
+    # Where the shipped option files look.
+    if place.startswith('datasets/demo/'):
+        return seen_from + '; basicsr demo makes it'
+    if place.startswith('datasets/'):
+        return seen_from + '; docs/datasets.md says where its images come from and how it is made of them'
+    return seen_from
 
 
 def fill_backend(path, dataset):

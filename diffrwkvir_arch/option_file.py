@@ -89,8 +89,8 @@ def check_options(opt, warn):
     elif own and opt['path'].get('pretrain_network_g') is None:
         warn('path.pretrain_network_g is not given: network_g restores with the random weights that it starts with')
     check_places(opt)
-    if opt['is_train'] and not resumes(opt):
-        check_checkpoints(opt['path'])
+    if not resumes(opt):
+        check_checkpoints(opt)
 
 
 def check_beginning(opt):
@@ -99,7 +99,7 @@ def check_beginning(opt):
     model = look_up_model(opt['model_type'])
     if hasattr(model, 'check_options'):
         model.check_options(opt)
-    check_checkpoints(opt['path'])
+    check_checkpoints(opt)
 
 
 def look_up_model(name):
@@ -234,12 +234,19 @@ def find_checkpoint(place):
     return str(shipped) if shipped.is_file() else place
 
 
-def check_checkpoints(path):
-    """The checkpoints that training starts from must exist: it would find out after it has put an earlier run away."""
-    for key, place in path.items():
-        if key.startswith('pretrain_network_') and isinstance(place, str):
-            if not os.path.isfile(find_checkpoint(place)):
-                raise InputError(f'path.{key}: {place} does not exist{missing_place_hint(key, place)}')
+def made_by(place, maker='training'):
+    """The command that makes a missing checkpoint, as the end of a message; empty where its path does not tell."""
+    # experiments/NAME/models/net_g_latest.pth, where NAME is also the option file's.
+    folder = Path(place).parent
+    return f'; {maker} makes it: basicsr train -opt options/{folder.parent.name}.yml' if folder.name == 'models' else ''
+
+
+def check_checkpoints(opt):
+    """The checkpoints that a run starts from must exist: it would find out after it has put an earlier one away."""
+    for key, place in opt['path'].items():
+        starts = key.startswith('pretrain_network_') if opt['is_train'] else key == 'pretrain_network_g'
+        if starts and isinstance(place, str) and not os.path.isfile(find_checkpoint(place)):
+            raise InputError(f'path.{key}: {place} does not exist{missing_place_hint(key, place)}{made_by(place)}')
 
 
 def check_losses(train):

@@ -193,6 +193,17 @@ def test_bad_input_ends_with_one_line_that_names_it(run, options, image_folders,
     assert all(words in line for words in named), line
 
 
+@pytest.mark.parametrize('case', ['missing folder', 'unpaired names', 'batch larger than data', 'unknown arch'])
+def test_what_cannot_be_used_leaves_an_earlier_run_of_that_name_where_it_is(run, options, image_folders, workdir, case):
+    spoil, _ = BAD_INPUT[case]
+    spoil(options, *image_folders)
+    for root in ('experiments', 'tb_logger'):
+        (workdir / root / 'tiny').mkdir(parents=True)
+    before = sorted(workdir.rglob('*'))
+    error_line(run('train', options))
+    assert [path for path in sorted(workdir.rglob('*')) if path.suffix != '.yml'] == before
+
+
 @pytest.mark.parametrize('loading', [{'num_worker_per_gpu': 1}, {'prefetch_mode': 'cpu'},
                                      {'num_worker_per_gpu': 1, 'prefetch_mode': 'cpu'}])
 def test_a_bad_image_is_named_from_workers_too(run, options, image_folders, loading):
@@ -200,6 +211,14 @@ def test_a_bad_image_is_named_from_workers_too(run, options, image_folders, load
     options['datasets']['train'].update(loading)
     line = error_line(run('train', options))
     assert line.endswith('lq/03.png: the image file is empty (0 bytes)') and line.count('error') == 1
+
+
+def test_testing_what_was_not_trained_says_how_it_is_and_leaves_earlier_results(run, options, workdir):
+    (workdir / 'results' / 'tiny').mkdir(parents=True)
+    line = error_line(run('test', as_test(options)))
+    assert line.endswith('models/net_g_latest.pth does not exist (seen from '
+                         f'{workdir}); training makes it: basicsr train -opt options/tiny.yml')
+    assert os.listdir('results') == ['tiny'] and not os.listdir('results/tiny')
 
 
 def test_a_checkpoint_of_another_network_is_named(run, options, workdir):

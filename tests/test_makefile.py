@@ -21,8 +21,8 @@ def install(python, environment):
 @pytest.mark.parametrize('made', [False, True], ids=['to be made', 'made'])
 def test_an_environment_of_too_old_a_python_is_refused_before_anything_is_installed(tmp_path, made):
     old, environment = tmp_path / 'python3.9', tmp_path / 'a venv'
-    old.write_text(f'#!/bin/sh\nexec "{sys.executable}" -c "import sys; sys.version_info = (3, 9, 18); exec(sys.argv[1])" '
-                   '"$2"\n')
+    pretends = 'import sys; sys.version_info = (3, 9, 18); exec(sys.argv[1])'
+    old.write_text(f'#!/bin/sh\nexec "{sys.executable}" -c "{pretends}" "$2"\n')
     old.chmod(0o755)
     if made:
         (environment / 'bin').mkdir(parents=True)

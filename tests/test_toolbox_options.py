@@ -180,6 +180,13 @@ def test_sets_that_are_not_there_are_told_with_the_flag_that_leaves_them_out(mon
         parse(monkeypatch, write_options(options))
 
 
+@pytest.mark.parametrize('file, told', [('train_DiffRWKVIR_S1_x4.yml', 'docs/datasets.md says where its images come'),
+                                        ('train_DiffRWKVIR-tiny_S1_demo.yml', 'basicsr demo makes it')])
+def test_where_the_data_of_shipped_option_files_comes_from_is_told(workdir, monkeypatch, file, told):
+    with pytest.raises(InputError, match=rf'dataroot_gt: datasets/\S+ does not exist \(seen from [^;]*\); {told}'):
+        parse(monkeypatch, file)
+
+
 
 def test_upstream_stumbles_over_an_equals_sign_in_a_value(options, write_options, monkeypatch):
     path = write_options(options)

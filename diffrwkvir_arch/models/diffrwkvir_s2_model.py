@@ -8,7 +8,7 @@ from basicsr.losses import build_loss
 from basicsr.utils.registry import ARCH_REGISTRY, MODEL_REGISTRY
 
 from diffrwkvir_arch.errors import InputError
-from diffrwkvir_arch.option_file import find_checkpoint
+from diffrwkvir_arch.option_file import find_checkpoint, made_by
 
 from .restoration_model import RestorationModel
 
@@ -102,8 +102,4 @@ def require_checkpoint(opt, key, stage):
         raise InputError(f'path.{key} is missing: {opt["model_type"]} starts from the checkpoint of {stage}, '
                          'experiments/NAME/models/net_g_latest.pth')
     if not Path(find_checkpoint(path)).is_file():
-        # experiments/NAME/models/net_g_latest.pth, where NAME is also the option file's.
-        folder = Path(path).parent
-        name = folder.parent.name if folder.name == 'models' else 'NAME'
-        raise InputError(f'path.{key}: {path} does not exist; {stage} makes it: '
-                         f'basicsr train -opt options/{name}.yml')
+        raise InputError(f'path.{key}: {path} does not exist{made_by(path, stage)}')

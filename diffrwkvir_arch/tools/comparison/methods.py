@@ -7,7 +7,7 @@ from typing import Optional
 import numpy as np
 
 from diffrwkvir_arch.errors import InputError, did_you_mean
-from diffrwkvir_arch.option_file import SHIPPED_WEIGHTS, find_checkpoint
+from diffrwkvir_arch.option_file import SHIPPED_WEIGHTS, find_checkpoint, made_by
 from diffrwkvir_arch.option_sections import is_own
 from diffrwkvir_arch.registration import sources_of
 from diffrwkvir_arch.toolbox.checkpoints import read_checkpoint
@@ -60,7 +60,7 @@ class Method:
             return [self.classical]
         recipe, path, key = self.resolve()
         if not os.path.isfile(path):
-            raise InputError(f'{path} does not exist')
+            raise InputError(f'{path} does not exist{made_by(path)}')
         network = [recipe.arch.__name__, recipe.options, recipe.scale] if recipe else None
         if recipe and not is_own(recipe.arch):
             network.append(digest(*(file.read_bytes() for file in sources_of(recipe.arch))))
