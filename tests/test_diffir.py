@@ -123,7 +123,7 @@ def test_the_prior_changes_the_restored_image():
 
 
 def test_gt_of_another_size_is_refused_with_both_sizes():
-    with pytest.raises(ValueError, match=r'4 times.*\(32, 32\).*\(30, 30\)'):
+    with pytest.raises(ValueError, match=r'4 times.*, 32, 32\).*, 30, 30\)'):
         tiny(DiffIRS1)(torch.rand(1, 3, 8, 8), torch.rand(1, 3, 30, 30))
 
 

@@ -1,5 +1,6 @@
 """The network of both stages: shapes, sizes, determinism, and every switch of the paper's Table 5."""
 import copy
+import re
 
 import pytest
 import torch
@@ -130,9 +131,29 @@ def test_the_seeded_noise_is_no_part_of_a_checkpoint():
     assert not any('start' in key for key in small_s2().state_dict())
 
 
-def test_gt_of_another_size_is_refused_with_both_sizes():
-    with pytest.raises(ValueError, match=r'4 times.*\(32, 32\).*\(16, 16\)'):
-        small_s1()(torch.rand(1, 3, 8, 8), torch.rand(1, 3, 16, 16))
+@pytest.mark.parametrize('shape', [(2, 3, 16, 16), (1, 3, 32, 32), (2, 1, 32, 32), (3, 32, 32)])
+def test_gt_of_another_shape_is_refused_with_both_shapes(shape):
+    told = f'4 times as large as LQ: expected (2, 3, 32, 32) for LQ (2, 3, 8, 8), got {shape}'
+    with pytest.raises(ValueError, match=re.escape(told)):
+        small_s1()(torch.rand(2, 3, 8, 8), torch.rand(shape))
+
+
+@pytest.mark.parametrize('shape', [(2, 15), (1, 16), (3, 16), (16, )])
+def test_a_prior_of_another_shape_is_refused_with_both_shapes(shape):
+    with pytest.raises(ValueError, match=re.escape(f'must be (2, 16) for LQ (2, 3, 8, 8), got {shape}')):
+        small_s2().restore(torch.rand(2, 3, 8, 8), torch.rand(shape))
+
+
+@pytest.mark.parametrize('load', [
+    lambda net, weights: net.to_empty(device='cpu').load_state_dict(weights),
+    lambda net, weights: net.load_state_dict(weights, assign=True),
+    lambda net, weights: net.to('meta').to_empty(device='cpu').load_state_dict(weights)])
+def test_a_network_built_without_memory_is_the_same_once_it_has_weights(load):
+    lq, net = torch.rand(1, 3, 8, 8), small_s2(seed=3)
+    with torch.device('meta'):
+        other = small_s2(seed=3)
+    load(other, net.state_dict())
+    assert torch.equal(other(lq), net(lq))
 
 
 @pytest.mark.parametrize('option, value', [
@@ -146,6 +167,7 @@ def test_an_impossible_option_is_refused_by_name(option, value):
 
 @pytest.mark.parametrize('lq, told', [
     (torch.rand(3, 8, 8), r'\(3, 8, 8\) of torch.float32'),
+    (torch.rand(0, 3, 8, 8), r'\(0, 3, 8, 8\) of torch.float32'),
     (torch.full((1, 3, 8, 8), 128, dtype=torch.uint8), r'\(1, 3, 8, 8\) of torch.uint8')])
 def test_what_is_no_batch_of_images_in_floats_is_refused(lq, told):
     with pytest.raises(ValueError, match=r'LQ must be \(B, C, h, w\) of floats in \[0, 1\], got ' + told):

@@ -51,9 +51,20 @@ class PriorDiffusion(nn.Module):
         # alpha_bar[t] = prod_{s<=t} (1 - beta_s), with alpha_bar[0] = 1: the clean prior.
         beta = torch.linspace(BETA_START, BETA_END, steps, dtype=torch.float64, device='cpu')
         self.alpha_bar = [1.0, *torch.cumprod(1 - beta, 0).tolist()]
-        # On the CPU whatever the default device: the same numbers on every one.
-        start = torch.randn(1, prior_dim, generator=torch.Generator().manual_seed(seed), device='cpu')
-        self.register_buffer('start', start, persistent=False)
+        self.seed = seed
+        self.register_buffer('start', self.seeded_noise(), persistent=False)
+
+    def seeded_noise(self):
+        """(1, prior_dim) on the CPU whatever the default device: the same numbers on every one."""
+        generator = torch.Generator().manual_seed(self.seed)
+        return torch.randn(1, self.prior_dim, generator=generator, device='cpu')
+
+    def _apply(self, fn, recurse=True):
+        """As nn.Module's; no checkpoint has the noise, so that after to_empty() nothing else would bring it back."""
+        super()._apply(fn, recurse)
+        with torch.no_grad():
+            self.start.copy_(self.seeded_noise())
+        return self
 
     def diffuse(self, prior, noise):
         """Eq. 1 over all T steps at once: clean prior and unit noise (B, prior_dim) -> x_T (B, prior_dim)."""

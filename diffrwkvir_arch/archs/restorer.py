@@ -15,7 +15,7 @@ UPSAMPLERS = ('stepwise', 'direct')
 
 def join_mask(lq, mask, in_channels):
     """LQ (B, C, h, w) and mask (B, 1, h, w), 1 in the hole, or None -> (B, in_channels, h, w), its holes filled."""
-    if lq.dim() != 4 or not lq.is_floating_point():
+    if lq.dim() != 4 or not lq.is_floating_point() or not lq.numel():
         raise ValueError(f'LQ must be (B, C, h, w) of floats in [0, 1], got {tuple(lq.shape)} of {lq.dtype}')
     joined = lq
     if mask is not None:
@@ -102,6 +102,7 @@ class Restorer(nn.Module):
             raise ValueError(f'in_channels: {in_channels} beside out_channels: {out_channels} inpaints, which needs '
                              f'scale 1, got {scale}')
         self.scale, self.in_channels, self.out_channels = scale, in_channels, out_channels
+        self.prior_dim = prior_dim
         self.unshuffle = 4 if scale == 1 else 1
         self.stem = nn.Conv2d(in_channels * self.unshuffle**2, dim, 3, padding=1)
         self.groups = nn.ModuleList(
@@ -127,6 +128,9 @@ class Restorer(nn.Module):
                              'apart, not joined')
         height, width = lq.shape[-2:]
         seen = join_mask(lq, mask, self.in_channels)
+        if tuple(prior.shape) != (len(lq), self.prior_dim):
+            raise ValueError(f'the prior must be {(len(lq), self.prior_dim)} for LQ {tuple(lq.shape)}, got '
+                             f'{tuple(prior.shape)}')
         x = F.pixel_unshuffle(pad_to_multiple(standardize(seen), self.unshuffle), self.unshuffle)
         shallow = self.stem(x.contiguous(memory_format=torch.channels_last))
         deep = shallow

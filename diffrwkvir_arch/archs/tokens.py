@@ -24,12 +24,12 @@ def enlarge(image, scale):
     return F.interpolate(exact, scale_factor=scale, mode='bicubic', antialias=True).to(image.dtype)
 
 
-def refuse_other_size(gt, lq, scale):
-    """Raises ValueError where GT (B, C, H, W) is not `scale` times as large as LQ (B, C, h, w)."""
-    expected = tuple(side * scale for side in lq.shape[-2:])
-    if tuple(gt.shape[-2:]) != expected:
-        raise ValueError(f'GT must be {scale} times as large as LQ: expected {expected} for LQ {tuple(lq.shape[-2:])}, '
-                         f'got {tuple(gt.shape[-2:])}')
+def refuse_other_gt(gt, lq, scale, channels):
+    """Raises ValueError where GT is not (B, channels, scale*h, scale*w) for LQ (B, C, h, w)."""
+    expected = (len(lq), channels, *(side * scale for side in lq.shape[-2:]))
+    if tuple(gt.shape) != expected:
+        raise ValueError(f'GT must be {scale} times as large as LQ: expected {expected} for LQ {tuple(lq.shape)}, '
+                         f'got {tuple(gt.shape)}')
 
 
 def to_tokens(image):
