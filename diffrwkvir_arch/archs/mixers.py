@@ -114,24 +114,24 @@ class ConvMixer(nn.Sequential):
         super().__init__(nn.Conv2d(dim, dim, 3, padding=1), nn.ReLU(), begin_small(nn.Conv2d(dim, dim, 3, padding=1)))
 
 
-# What builds each from (dim, head_dim, shift, scan); it may raise ValueError. A mixer of your own is one more entry.
-MIXERS = {
-    'ttt': StateEvolutionBlock,
-    'attention': lambda dim, head_dim, shift, scan: Attention(dim, head_dim),
-    'resnet': lambda dim, head_dim, shift, scan: ConvMixer(dim),
-    'rwkv': lambda dim, head_dim, shift, scan: BidirectionalWKV(dim, shift),
-}
-
-
 def build_mixer(mixer, dim, head_dim, shift, scan):
-    """mixer: A name of MIXERS; only 'ttt' scans, only it and 'rwkv' shift.
+    """mixer: 'ttt' (state evolution) | 'attention' | 'resnet' | 'rwkv'; only 'ttt' scans, only it and 'rwkv' shift.
 
     Raises:
         ValueError: An argument cannot be used, whether this mixer does or not.
     """
     if dim % head_dim:
         raise ValueError(f'head_dim must divide dim, got head_dim {head_dim} and dim {dim}')
-    for name, value, known in (('shift', shift, SHIFTS), ('scan', scan, SCANS), ('mixer', mixer, MIXERS)):
-        if value not in known:
-            raise ValueError(f'{name} must be one of {tuple(known)}, got {value!r}')
-    return MIXERS[mixer](dim, head_dim, shift, scan)
+    if shift not in SHIFTS:
+        raise ValueError(f'shift must be one of {tuple(SHIFTS)}, got {shift!r}')
+    if scan not in SCANS:
+        raise ValueError(f'scan must be one of {SCANS}, got {scan!r}')
+    if mixer == 'ttt':
+        return StateEvolutionBlock(dim, head_dim, shift, scan)
+    if mixer == 'attention':
+        return Attention(dim, head_dim)
+    if mixer == 'resnet':
+        return ConvMixer(dim)
+    if mixer == 'rwkv':
+        return BidirectionalWKV(dim, shift)
+    raise ValueError(f"mixer must be 'ttt', 'attention', 'resnet' or 'rwkv', got {mixer!r}")

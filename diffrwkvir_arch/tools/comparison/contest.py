@@ -20,7 +20,7 @@ from ..preparation.pieces import write_png
 from .image_sets import digest
 from .journal import key_of
 from .network import finished
-from .scoring import code_of, score
+from .scoring import score
 from .set_scoring import score_set
 
 
@@ -47,10 +47,6 @@ class Settings:
         tiles = [self.tile, self.overlap] if self.tile else None
         ensemble = ['self-ensemble'] if self.self_ensemble else []
         return [self.scale, device_name(self.device), torch.__version__, tiles, self.repeats, *ensemble]
-
-    @cached_property
-    def code(self):
-        return {name: code_of(options['type']) for name, options in self.metrics.items()}
 
     def restored_path(self, set_name, method, image):
         return self.out / 'restored' / set_name / method / f'{image}.png'
@@ -116,8 +112,7 @@ class Contestant:
             found = {**measured, 'scores': {}, 'file': path.relative_to(self.settings.out).as_posix()}
         if self.lacking(found):
             more = score(restored, sample.gt, sample.mask, self.lacking(found))
-            found = {**found, 'scores': {**found['scores'], **more}, 'code': {**found.get('code', {}), **{
-                name: self.settings.code[name] for name in more if self.settings.code[name]}}}
+            found = {**found, 'scores': {**found['scores'], **more}}
         if self.settings.save_images:
             found = {**found, 'keep': True}
         if found != self.journal.get(key):
@@ -125,10 +120,8 @@ class Contestant:
         return found, computed
 
     def lacking(self, found):
-        """The metrics that a result was not measured by; a user's own, by other code."""
-        code = found.get('code', {})
-        return {name: options for name, options in self.settings.metrics.items()
-                if name not in found['scores'] or code.get(name) != self.settings.code[name]}
+        """The metrics that a result was not measured by."""
+        return {name: options for name, options in self.settings.metrics.items() if name not in found['scores']}
 
     def set_scores(self, image_set, rows):
         """What score_set finds on the restored images in files."""

@@ -1,22 +1,16 @@
 """Which metrics there are, and one image's scores by them, as far as they work; those of a set are in set_scoring."""
 import math
 import warnings
-from inspect import signature
 
 import cv2
 import numpy as np
 from basicsr.metrics import calculate_metric
-from basicsr.utils.registry import METRIC_REGISTRY
 
-from diffrwkvir_arch.errors import InputError, did_you_mean, first_line, one_line
+from diffrwkvir_arch.errors import InputError, did_you_mean, first_line
 from diffrwkvir_arch.metrics.hole_metric import takes_mask
 from diffrwkvir_arch.metrics.inception_metric import SetScores, is_of_set
 from diffrwkvir_arch.metrics.protocols import protocol_metrics
-from diffrwkvir_arch.option_sections import is_own
-from diffrwkvir_arch.registration import sources_of
 from diffrwkvir_arch.toolbox.images import needs_gt
-
-from .image_sets import digest
 
 PROBE_SIZE = 256
 
@@ -67,25 +61,11 @@ def describe(scale):
             f'rmse on RGB in grey levels, sam in degrees, lpips on RGB, niqe on Y{border}')
 
 
-def users_metrics(scale):
-    """Those that --import has registered; calculate_gap is named gap, and gets a border if it takes one."""
-    border = {'crop_border': scale if scale > 1 else 0}
-    return {name.removeprefix('calculate_'):
-            {'type': name, **(border if 'crop_border' in signature(metric).parameters else {})}
-            for name, metric in METRIC_REGISTRY if not is_own(metric)}
-
-
-def code_of(metric_type):
-    """A digest of the package of a user's metric, whose scores hold for that code alone; None of the others."""
-    metric = METRIC_REGISTRY.get(metric_type)
-    return None if is_own(metric) else digest(*(file.read_bytes() for file in sources_of(metric)))
-
-
 def choose_metrics(names, scale):
     """The metrics of --metrics.
 
     Args:
-        names (list of str | None): None for all of ours that are measured image by image.
+        names (list of str | None): None for all that are measured image by image.
 
     Returns:
         dict: Name -> options.
@@ -93,11 +73,11 @@ def choose_metrics(names, scale):
     Raises:
         InputError: An unknown name.
     """
-    known = {**(users_metrics(scale) if names else {}), **known_metrics(scale)}
+    known = known_metrics(scale)
     for name in names or []:
         if name not in known:
             raise InputError(f"--metrics: unknown metric '{name}'{did_you_mean(name, known)}; choose from "
-                             f'{", ".join(known)}; --import PACKAGE adds those of your own')
+                             f'{", ".join(known)}')
     return {name: options for name, options in known.items()
             if (name in names if names else not is_of_set(options['type']))}
 
@@ -119,10 +99,6 @@ def usable_metrics(metrics):
                 measure({'img': noise[0], 'img2': noise[1]}, hole, options)
         except (InputError, ImportError, OSError) as error:
             unusable[name] = first_line(error)
-        except Exception as error:
-            if is_own(METRIC_REGISTRY.get(options['type'])):
-                raise
-            unusable[name] = one_line(error)
         else:
             usable[name] = options
     return usable, unusable
