@@ -13,7 +13,7 @@ from diffrwkvir_arch.errors import InputError
 from diffrwkvir_arch.option_sections import as_count
 from diffrwkvir_arch.values import check_flag, is_number
 
-from .inference import Inference
+from .inference import Inference, refuse_other_channels, telling_channels
 from .validation import Validation
 
 AMP_DTYPES = {None: None, 'bf16': torch.bfloat16}
@@ -85,8 +85,10 @@ class RestorationModel(Validation, Inference, SRModel):
             raise InputError(f'{arch} with in_channels: {self.opt["network_g"].get("in_channels")} inpaints, and this '
                              'dataset has no masks: use type InpaintingDataset')
         if self.mask is not None and not needs_mask:
+            channels = self.lq.shape[1]
             raise InputError(f'{arch} as network_g describes it takes no mask, and this dataset has masks: use '
-                             'DiffRWKVIRS1 or DiffRWKVIRS2 with in_channels: 4 at scale: 1')
+                             f'DiffRWKVIRS1 or DiffRWKVIRS2 with in_channels: {channels + 1}, out_channels: {channels} '
+                             'at scale: 1')
 
     def mask_arguments(self, composite):
         """What a network that inpaints is handed beside its images; nothing for others."""
@@ -121,6 +123,7 @@ class RestorationModel(Validation, Inference, SRModel):
     def image_losses(self):
         """Pixel loss between self.output and self.gt, perceptual loss between the composite and self.gt."""
         losses = OrderedDict()
+        refuse_other_channels(self.output, self.gt)
         output = self.output.float()
         if self.cri_pix and self.mask is None:
             losses['l_pix'] = self.cri_pix(output, self.gt)
@@ -159,7 +162,7 @@ class RestorationModel(Validation, Inference, SRModel):
             # Processes exchange gradients once a step.
             waits = number < len(parts) and isinstance(self.net_g, DistributedDataParallel)
             with self.holding(*part), self.net_g.no_sync() if waits else nullcontext():
-                with self.autocast():
+                with self.autocast(), telling_channels(self.lq):
                     losses = self.compute_losses()
                 (share * sum(losses.values())).backward()
             for name, loss in losses.items():
