@@ -109,6 +109,34 @@ def test_one_channel_is_trained_tested_restored_and_compared_from_option_files_a
     assert np.array_equal(read(f'compared/restored/val/{label}/deep.png'), np.dstack([saved] * 3))
 
 
+def test_holes_of_grey_images_are_filled_by_a_network_of_two_channels(folders, workdir, capsys):
+    data = {'type': 'InpaintingDataset', 'dataroot_gt': 'gt', 'mask': {'preset': 'box'}, 'color': 'gray'}
+    network = {**ONE['DiffRWKVIRS1'], 'scale': 1, 'in_channels': 2}
+    opt = {**options(network), 'scale': 1}
+    opt['datasets'] = {'train': {**data, 'gt_size': 32, 'batch_size_per_gpu': 2}, 'val': {'name': 'val', **data}}
+    assert run('train', opt) == 0
+    second = {**second_stage(network), 'scale': 1, 'datasets': opt['datasets']}
+    second['val']['metrics'] = {'psnr': {'type': 'calculate_hole_psnr', 'crop_border': 0}}
+    assert run('train', second) == 0
+    (workdir / 'masks').mkdir()
+    hole = np.zeros((40, 48), np.uint8)
+    hole[10:20, 15:30] = 255
+    for name in folders:
+        cv2.imwrite(f'masks/{name}.png', hole)
+    weights = 'experiments/second/models/net_g_latest.pth'
+    assert cli.main(['restore', 'gt', '--masks', 'masks', '-m', weights, '-o', 'restored']) == 0
+    for name, image in folders.items():
+        restored = read(f'restored/{name}.png')
+        changed = restored != image
+        assert restored.dtype == image.dtype and changed[hole > 0].any() and not changed[hole == 0].any()
+    assert cli.main(['compare', '--methods', weights, 'telea', '--sets', 'train_second.yml', '--metrics', 'hole_psnr',
+                     '-o', 'compared']) == 0
+    del second['datasets']['train']['color']
+    assert run('train', second) == 2
+    assert ("network_g.in_channels without the mask's: 1 does not fit the 3 channels of the LQ of datasets.train"
+            in capsys.readouterr().err.splitlines()[-1])
+
+
 def test_restore_runs_a_network_for_grey_on_every_channel_and_on_a_grey_image_once(folders, capsys):
     net = build_network(ONE['EDSR'])
     torch.save({'params': net.state_dict(), 'network_options': {'scale': SCALE, 'network': ONE['EDSR']}}, 'net.pth')
