@@ -9,6 +9,7 @@ import re
 from pathlib import Path
 
 from diffrwkvir_arch.errors import InputError, did_you_mean
+from diffrwkvir_arch.option_channels import check_channels
 from diffrwkvir_arch.option_datasets import check_datasets, check_places, has_cuda, missing_place_hint
 from diffrwkvir_arch.option_sections import (as_count, check_metric, check_network, declared, is_own, look_up,
                                              quoted_words, registries, require, resumes, scale_argument, unknown_option)
@@ -77,6 +78,8 @@ def check_options(opt, warn):
     for key in opt:
         if key.startswith('network_'):
             check_network(opt, key, own, warn)
+    if own:
+        check_channels(opt)
     if opt['is_train']:
         check_training(opt, model, own, warn)
     check_metrics(opt, model, warn)

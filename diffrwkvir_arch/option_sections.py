@@ -11,6 +11,9 @@ PLUGIN = 'diffrwkvir_arch'
 OWN_PACKAGES = ('basicsr', PLUGIN)
 # What networks call GT side over LQ side.
 SCALE_ARGUMENTS = ('scale', 'upscale')
+# And the channels of the LQ, with those of the output where they do not say these by a name of their own.
+CHANNEL_ARGUMENTS = ('in_channels', 'num_in_ch', 'in_chans', 'inp_channels')
+OUT_CHANNEL_ARGUMENTS = ('out_channels', 'num_out_ch')
 
 
 def registries():

@@ -198,7 +198,7 @@ def test_a_patch_may_be_as_large_as_the_image_and_no_larger(degraded):
     ({'degradation': {'type': 'blur', 'sigma': 2, 'kernel': ['iso']}}, r"kernel must be a name .* got \['iso'\]"),
     ({'seed': 'x'}, "seed must be a whole number of at least 0, got 'x'"),
     ({'scale': 4}, 'degradation: nothing in it makes images 4 times smaller.*put {type: bicubic}'),
-    ({'color': 'y'}, 'DegradationDataset has no option color'),
+    ({'mean': [0.5] * 3}, 'DegradationDataset has no option mean: its images are in'),
     ({'dataroot_lq': 'lq'}, 'DegradationDataset has no option dataroot_lq.*use type PairedImageDataset')])
 def test_options_that_cannot_work_are_refused(degraded, options, message):
     with pytest.raises(InputError, match=message):

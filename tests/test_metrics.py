@@ -13,6 +13,7 @@ from basicsr.metrics import calculate_metric, calculate_niqe, calculate_psnr, ca
 from drawing import noise
 from skimage.metrics import structural_similarity
 
+from diffrwkvir_arch.errors import InputError
 from diffrwkvir_arch.lpips_network import BACKBONES, build_lpips
 from diffrwkvir_arch.metrics.lpips_metric import network_on
 from diffrwkvir_arch.metrics.protocols import protocol_metrics
@@ -53,7 +54,7 @@ def test_an_option_file_names_the_metric_and_a_misspelt_option_is_refused(name, 
 @pytest.mark.parametrize('name', WITH_GT)
 @pytest.mark.parametrize('img, img2, options, message', [
     (noise(40, 40, 3), noise(40, 41, 3), {}, 'differ in shape'), (noise(40, 40, 3), GREY, {}, 'differ in shape'),
-    (noise(3, 40, 40), noise(3, 40, 40), {}, 'input_order'), (noise(40, 40, 4), noise(40, 40, 4), {}, '1 or 3 chan'),
+    (noise(3, 40, 40), noise(3, 40, 40), {}, 'input_order'),
     (noise(1, 40, 40, 3), noise(1, 40, 40, 3), {}, '1 or 3 channels'), (torch.zeros(40, 40), GREY, {}, 'Tensor'),
     (GREY.astype(np.uint16), GREY, {}, 'uint16'), (GREY, GREY, {'input_order': 'WHC'}, 'input_order'),
     (GREY, GREY, {'crop_border': -1}, 'crop_border'), (GREY, GREY, {'crop_border': 0.5}, 'crop_border'),
@@ -61,6 +62,25 @@ def test_an_option_file_names_the_metric_and_a_misspelt_option_is_refused(name, 
 def test_what_is_no_pair_of_images_is_refused_with_the_reason(name, img, img2, options, message):
     with pytest.raises(ValueError, match=message):
         measure(name, img, img2, mask=np.ones((40, 40)), **options)
+
+
+@pytest.mark.parametrize('channels', [2, 4, 8])
+def test_images_of_other_channels_have_the_scores_that_do_not_look_at_colours(channels):
+    a, b = noise(40, 42, channels), noise(40, 42, channels, seed=1)
+    difference = a.astype(float) - b
+    assert measure('rmse', a, b) == pytest.approx(np.sqrt((difference**2).mean()))
+    assert measure('hole_psnr', a, b, mask=np.ones((40, 42))) == pytest.approx(
+        20 * np.log10(255) - 10 * np.log10((difference**2).mean()))
+    assert measure('hole_ssim', a, a, mask=np.ones((40, 42))) == pytest.approx(1)
+    cosine = (a * b.astype(float)).sum(2) / np.linalg.norm(a, axis=2) / np.linalg.norm(b, axis=2)
+    assert measure('sam', a, b) == pytest.approx(np.degrees(np.arccos(cosine)).mean(), rel=1e-4)
+    assert measure('rmse', a.transpose(2, 0, 1), b.transpose(2, 0, 1), input_order='CHW') == measure('rmse', a, b)
+
+
+@pytest.mark.parametrize('name', ['lpips', 'niqe'])
+def test_scores_that_look_at_colours_refuse_other_channels(name):
+    with pytest.raises(InputError, match=r'1 or 3 channels, got shape \(40, 40, 8\)'):
+        measure(name, noise(40, 40, 8), noise(40, 40, 8))
 
 
 @pytest.mark.parametrize('name', [*WITH_GT, 'niqe'])

@@ -105,10 +105,10 @@ class RaisingItems(Items):
 
 
 @DATASET_REGISTRY.register()
-class GreyItems(Items):
+class TwoChannelItems(Items):
 
     def __getitem__(self, index):
-        return {'lq': torch.rand(1, 8, 8)}
+        return {'lq': torch.rand(2, 8, 8)}
 
 
 @DATASET_REGISTRY.register()
@@ -278,7 +278,8 @@ def test_a_users_network_that_does_not_fit_the_command_is_one_line(method, pictu
 
 @pytest.mark.parametrize('kind, told', [
     ('RaisingItems', '--sets: a of mine: IndexError: list index out of range'),
-    ('GreyItems', '--sets: a of mine: the dataset must give an lq of (3, h, w), RGB in [0, 1]'),
+    ('TwoChannelItems', '--sets: a of mine: the dataset must give an lq of (3, h, w), RGB in [0, 1], or of (1, h, w), '
+     'grey'),
     ('NumberedItems', '--sets own.yml: datasets.val.type: NumberedItems does not list its images, as `paths`'),
     ('NeedyItems', "--sets own.yml: datasets.val: KeyError: 'folder'")])
 def test_a_users_dataset_that_methods_cannot_be_compared_on_is_one_line(packages, capfd, kind, told):

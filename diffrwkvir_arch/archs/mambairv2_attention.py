@@ -15,7 +15,8 @@ def pad_symmetric(image, multiple):
     for dim in (2, 3):
         size = image.shape[dim]
         if size % multiple:
-            at = torch.arange(size + -size % multiple, device=image.device) % (2 * size)
+            # As in pad_to_multiple of tokens.py: no remainder of a negative number.
+            at = torch.arange((size + multiple - 1) // multiple * multiple, device=image.device) % (2 * size)
             image = image.index_select(dim, torch.where(at < size, at, 2 * size - 1 - at))
     return image
 

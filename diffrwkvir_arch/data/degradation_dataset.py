@@ -25,6 +25,11 @@ def without_border(side, size, reach, scale):
     return slice(border, side - border)
 
 
+def by_opencv(function, image):
+    """function(image) of an image (H, W, C); it gets one channel as OpenCV has grey, (H, W)."""
+    return function(image) if image.shape[2] > 1 else function(image[..., 0])[..., None]
+
+
 @DATASET_REGISTRY.register()
 class DegradationDataset(ImageList):
     """Images of a folder, a list or an LMDB, in the order of their names, each with its degraded copy.
@@ -48,9 +53,10 @@ class DegradationDataset(ImageList):
             phase (str): 'train', 'val' or 'test'.
             gt_size (int): Side of a training patch; without it whole images.
             use_hflip, use_rot (bool): Augmentation. Default: False.
+            color (str): As PairedImageDataset's; it is the one channel that is degraded.
 
-    Items: lq (3, H / scale, W / scale) and gt (3, H, W), RGB float32, GT in [0, 1], LQ beyond it where noise was added;
-    lq_path and gt_path, both that of the GT.
+    Items: lq (C, H / scale, W / scale) and gt (C, H, W), float32, RGB or one channel, GT in [0, 1], LQ beyond it where
+    noise was added; lq_path and gt_path, both that of the GT.
     """
 
     known_options = {'degradation', 'seed', 'gt_usm'}
@@ -96,19 +102,19 @@ class DegradationDataset(ImageList):
         return {'lq': to_tensor(lq, {}), 'gt': to_tensor(gt, {}), 'lq_path': path, 'gt_path': path}
 
     def prepared(self, image, path):
-        """The GT of an image: cut to multiples of the scale, sharpened where gt_usm says so."""
+        """The GT of an image: cut to multiples of the scale, of the channels wanted, sharpened where gt_usm says so."""
         height, width = (side // self.scale * self.scale for side in image.shape[:2])
         if not height or not width:
             raise InputError(f'{path}: {shown(image)} is too small for scale {self.scale}; remove the image')
-        image = image[:height, :width]
-        return usm_sharp(image) if self.opt.get('gt_usm') else image
+        image = self.colored(image[:height, :width])
+        return by_opencv(usm_sharp, image) if self.opt.get('gt_usm') else image
 
     def of_lq(self, part):
         """The slice of the LQ that belongs to one of the GT."""
         return slice(part.start // self.scale, part.stop // self.scale)
 
     def degrade(self, image):
-        """(H, W, 3) -> (H / scale, W / scale, 3)."""
+        """(H, W, C) -> (H / scale, W / scale, C)."""
         for degradation in self.degradations:
-            image = degradation(image)
+            image = by_opencv(degradation, image)
         return image

@@ -19,7 +19,6 @@ class ImageList(ImageSource):
 
     def __init__(self, opt, side):
         super().__init__(opt, [side])
-        self.check_options(self.name, opt)
         self.side, self.is_train = side, opt['phase'] == 'train'
         self.names = self.list_names(side)
         self.paths = [self.path(side, name) for name in self.names]
@@ -30,10 +29,10 @@ class ImageList(ImageSource):
 
     @classmethod
     def check_options(cls, path, opt):
-        """Refuses options that do not go together or have no effect here; `path` names them in messages."""
-        for key in ('mean', 'std', 'color'):
+        super().check_options(path, opt)
+        for key in ('mean', 'std'):
             if opt.get(key) is not None:
-                raise InputError(f'{path}: {cls.__name__} has no option {key}: its images are RGB in [0, 1]')
+                raise InputError(f'{path}: {cls.__name__} has no option {key}: its images are in [0, 1]')
         if not cls.any_scale and (opt.get('scale') or 1) != 1:
             raise InputError(f'{path}: {cls.__name__} needs scale: 1, got {opt["scale"]}')
 

@@ -1,15 +1,22 @@
 """What image datasets share: folders or LMDBs that images are read from."""
 import os
 
+import cv2
 import numpy as np
 import torch
-from basicsr.utils import FileClient, get_root_logger
+from basicsr.utils import FileClient, get_root_logger, rgb2ycbcr
 from torch.utils.data import Dataset
 from torchvision.transforms.functional import normalize
 
 from diffrwkvir_arch.data.image_file import decode_image, has_alpha
 from diffrwkvir_arch.data.pairing import is_lmdb, list_images, list_keys, listed_names
 from diffrwkvir_arch.errors import InputError
+
+# What `color` of a dataset makes of an image (H, W, 3), RGB in [0, 1], as (H, W); gray keeps the values of grey images.
+COLORS = {
+    'y': lambda image: rgb2ycbcr(image, y_only=True),
+    'gray': lambda image: cv2.cvtColor(image, cv2.COLOR_RGB2GRAY),
+}
 
 
 class ImageSource(Dataset):
@@ -23,6 +30,7 @@ class ImageSource(Dataset):
     def __init__(self, opt, sides):
         self.opt = opt
         self.name = f"dataset '{opt.get('name', type(self).__name__)}'"
+        self.check_options(self.name, opt)
         self.roots = {}
         for side in sides:
             root = opt.get(f'dataroot_{side}')
@@ -44,6 +52,18 @@ class ImageSource(Dataset):
         self.backend_options = backend
         self.file_client = None
         self.told_of_alpha = False
+
+    @classmethod
+    def check_options(cls, path, opt):
+        """Refuses options that do not go together or have no effect here; `path` names them in messages."""
+        color = opt.get('color')
+        if color not in (None, *COLORS):
+            raise InputError(f'{path}.color must be y, the luma of YCbCr, or gray, got {color!r}; RGB is what it is '
+                             'left out for')
+        channels = channels_of(opt)
+        for key in ('mean', 'std'):
+            if isinstance(opt.get(key), list) and len(opt[key]) != channels:
+                raise InputError(f'{path}.{key} must be a list of {channels}, one for each channel, got {opt[key]}')
 
     def option(self, key):
         """An option of this dataset, as error messages name it."""
@@ -86,8 +106,18 @@ class ImageSource(Dataset):
             get_root_logger().warning(f'{self.name}: {path} has an alpha channel; it is dropped, here and in others')
         return decode_image(content, f'{self.roots[side]}: {path}' if self.is_lmdb else path)
 
+    def colored(self, image):
+        """(H, W, 3) as `read` gives it -> as `color` says, (H, W, 1); the same where it says nothing."""
+        color = self.opt.get('color')
+        return image if color is None else COLORS[color](image)[..., None]
+
     def __getstate__(self):
         return {**self.__dict__, 'file_client': None}
+
+
+def channels_of(opt):
+    """How many channels the images of a dataset have, by its options."""
+    return 3 if opt.get('color') is None else 1
 
 
 def to_tensor(image, opt):

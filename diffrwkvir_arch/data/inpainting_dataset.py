@@ -33,9 +33,10 @@ class InpaintingDataset(ImageList):
             phase (str): 'train', 'val' or 'test'.
             gt_size (int): Side of a training patch; without it whole images.
             use_hflip, use_rot (bool): Augmentation. Default: False.
+            color (str): As PairedImageDataset's.
 
-    Items: lq (3, H, W), the image with FILL in its hole, RGB float32 in [0, 1]; mask (1, H, W), 1 in the hole, 0
-    elsewhere; lq_path; and where there is a ground truth gt (3, H, W), gt_path.
+    Items: lq (C, H, W), the image with FILL in its hole, float32 in [0, 1], RGB or one channel; mask (1, H, W), 1 in
+    the hole, 0 elsewhere; lq_path; and where there is a ground truth gt (C, H, W), gt_path.
     """
 
     known_options = {'mask', 'dataroot_mask', 'invert_mask'}
@@ -77,6 +78,7 @@ class InpaintingDataset(ImageList):
         image = self.read(path, self.side)
         if self.is_train:
             image = self.patch(image, path)
+        image = self.colored(image)
         mask = self.own_mask(self.mask_paths[index], image, path) if self.mask_paths else self.drawn_mask(image, path)
         mask = mask[..., None]
         masked = np.where(mask == 1, np.float32(FILL), image)

@@ -1,6 +1,5 @@
 """Pairs of LQ and GT images, as BasicSR's PairedImageDataset, with its faults mended."""
 from basicsr.data.transforms import augment, paired_random_crop
-from basicsr.utils import rgb2ycbcr
 from basicsr.utils.registry import DATASET_REGISTRY
 
 from diffrwkvir_arch.data.image_source import ImageSource, refuse_small, shown, to_tensor
@@ -25,10 +24,10 @@ class PairedImageDataset(ImageSource):
             phase (str): 'train', 'val' or 'test'.
             gt_size (int): Side of a training patch, in GT pixels; without it whole images.
             use_hflip, use_rot (bool): Augmentation. Default: False.
-            color (str): 'y' for the luma alone.
+            color (str): 'y' for the luma of YCbCr alone (16/255 to 235/255), 'gray' for grey images (0 to 1).
             mean, std (list): Normalisation per channel.
 
-    Items: lq (3, h, w) and gt (3, scale*h, scale*w), RGB float32 in [0, 1]; lq_path, gt_path.
+    Items: lq (C, h, w) and gt (C, scale*h, scale*w), float32 in [0, 1], RGB or one channel; lq_path, gt_path.
     """
 
     def __init__(self, opt):
@@ -60,11 +59,9 @@ class PairedImageDataset(ImageSource):
         else:
             self.check_sizes(lq, gt, lq_path, gt_path, spare=self.scale - 1)
             gt = gt[:lq.shape[0] * self.scale, :lq.shape[1] * self.scale]
-        if self.opt.get('color') == 'y':
-            lq, gt = (rgb2ycbcr(image, y_only=True)[..., None] for image in (lq, gt))
         return {
-            'lq': to_tensor(lq, self.opt),
-            'gt': to_tensor(gt, self.opt),
+            'lq': to_tensor(self.colored(lq), self.opt),
+            'gt': to_tensor(self.colored(gt), self.opt),
             'lq_path': lq_path,
             'gt_path': gt_path
         }

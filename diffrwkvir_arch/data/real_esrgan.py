@@ -13,7 +13,8 @@ from basicsr.data.degradations import (circular_lowpass_kernel, random_add_gauss
                                        random_mixed_kernels)
 
 from diffrwkvir_arch.data.checks import as_list, as_probability, as_range, as_range_around_one, as_weights
-from diffrwkvir_arch.data.simple_degradations import KERNELS, as_8_bits, check_kernel, compressed, filtered, open_range
+from diffrwkvir_arch.data.simple_degradations import (KERNELS, as_8_bits, check_kernel, compressed, filtered,
+                                                      open_range, swapped)
 
 # Sides in pixels.
 KERNEL_SIZES = range(7, 22, 2)
@@ -71,15 +72,17 @@ class Round:
         return resize(image, int(height * factor), int(width * factor))
 
     def noisy(self, image):
+        # Noise of a grey image is one anyway, and BasicSR's grey noise has three channels.
+        gray_prob = 0 if image.ndim == 2 else self.gray_noise_prob
         if np.random.uniform() < self.gaussian_noise_prob:
-            return random_add_gaussian_noise(image, self.noise_range, self.gray_noise_prob)
+            return random_add_gaussian_noise(image, self.noise_range, gray_prob)
         # Its grey is that of BGR.
-        bgr = np.ascontiguousarray(image[..., ::-1])
-        return random_add_poisson_noise(bgr, self.poisson_scale_range, self.gray_noise_prob)[..., ::-1]
+        bgr = np.ascontiguousarray(swapped(image))
+        return swapped(random_add_poisson_noise(bgr, self.poisson_scale_range, gray_prob))
 
 
 class RealESRGAN:
-    """High-order degradation of an image (H, W, 3), RGB float32 in [0, 1], to (H // scale, W // scale, 3), 8 bits.
+    """High-order degradation of an image (H, W, 3) or (H, W), float32 in [0, 1], to H // scale, W // scale and 8 bits.
 
     Args:
         option (str): Names the options in error messages.
@@ -142,6 +145,6 @@ class RealESRGAN:
 
 
 def resize(image, height, width):
-    """(H, W, 3) -> (height, width, 3), of at least a pixel, in one of three ways."""
+    """(H, W, ...) -> (height, width, ...), of at least a pixel, in one of three ways."""
     size = max(1, width), max(1, height)
     return cv2.resize(image, size, interpolation=random.choice(INTERPOLATIONS))

@@ -1,8 +1,9 @@
 """Degradations of one step: noise, blur, JPEG, bicubic reduction.
 
-A degradation is made of its options and called with an image, (H, W, 3) RGB float32; it draws from `random` and
-`numpy.random`, as BasicSR's functions do, and returns an image of the same kind. `reach` is how many pixels beyond its
-own a result depends on; one that `shrinks` is also made with the scale, and its result is that much smaller.
+A degradation is made of its options and called with an image, (H, W, 3) RGB or (H, W) grey, float32; it draws from
+`random` and `numpy.random`, as BasicSR's functions do, and returns an image of the same kind. `reach` is how many
+pixels beyond its own a result depends on; one that `shrinks` is also made with the scale, and its result is that much
+smaller.
 """
 import random
 
@@ -122,8 +123,13 @@ def compressed(image, qualities):
     """JPEG of a quality between two whole numbers."""
     quality = [cv2.IMWRITE_JPEG_QUALITY, random.randint(*qualities)]
     # The encoder's luma and chroma are those of BGR.
-    encoded = cv2.imencode('.jpg', as_8_bits(image)[..., ::-1], quality)[1]
-    return cv2.imdecode(encoded, cv2.IMREAD_COLOR)[..., ::-1] / np.float32(255)
+    encoded = cv2.imencode('.jpg', swapped(as_8_bits(image)), quality)[1]
+    return swapped(cv2.imdecode(encoded, cv2.IMREAD_UNCHANGED)) / np.float32(255)
+
+
+def swapped(image):
+    """RGB as BGR and back; grey stays."""
+    return image if image.ndim == 2 else image[..., ::-1]
 
 
 def as_8_bits(image):

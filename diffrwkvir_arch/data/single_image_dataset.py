@@ -1,5 +1,4 @@
 """LQ images alone, as BasicSR's SingleImageDataset, with its faults mended."""
-from basicsr.utils import rgb2ycbcr
 from basicsr.utils.registry import DATASET_REGISTRY
 
 from diffrwkvir_arch.data.image_source import ImageSource, to_tensor
@@ -15,10 +14,10 @@ class SingleImageDataset(ImageSource):
             dataroot_lq (str): Folder of images, or LMDB.
             meta_info_file (str): Names of images, one a line; without it every image of the folder.
             io_backend (dict): {type: disk} or {type: lmdb}; by default the latter for folders named NAME.lmdb.
-            color (str): 'y' for the luma alone.
+            color (str): 'y' for the luma of YCbCr alone (16/255 to 235/255), 'gray' for grey images (0 to 1).
             mean, std (list): Normalisation per channel.
 
-    Items: lq (3, h, w), RGB float32 in [0, 1]; lq_path.
+    Items: lq (C, h, w), float32 in [0, 1], RGB or one channel; lq_path.
     """
 
     def __init__(self, opt):
@@ -27,9 +26,7 @@ class SingleImageDataset(ImageSource):
 
     def __getitem__(self, index):
         path = self.paths[index]
-        lq = self.read(path, 'lq')
-        if self.opt.get('color') == 'y':
-            lq = rgb2ycbcr(lq, y_only=True)[..., None]
+        lq = self.colored(self.read(path, 'lq'))
         return {'lq': to_tensor(lq, self.opt), 'lq_path': path}
 
     def __len__(self):

@@ -40,7 +40,7 @@ def basicsr_metric(metric):
     return measure
 
 
-def prepare(img, crop_border, input_order='HWC', name='img'):
+def prepare(img, crop_border, input_order='HWC', name='img', any_channels=False):
     """Brings an image to one layout and crops it.
 
     Args:
@@ -48,6 +48,7 @@ def prepare(img, crop_border, input_order='HWC', name='img'):
         crop_border (int): Pixels to leave out on each side.
         input_order (str): 'HWC' or 'CHW'; says nothing about (H, W).
         name (str): What to call the image in an error message.
+        any_channels (bool): Whether C may be another number than 1 or 3.
 
     Returns:
         ndarray: (h, w, C) of the same type.
@@ -66,7 +67,9 @@ def prepare(img, crop_border, input_order='HWC', name='img'):
     image = img.transpose(1, 2, 0) if img.ndim == 3 and input_order == 'CHW' else img
     if image.ndim == 2:
         image = image[..., None]
-    if image.ndim != 3 or image.shape[2] not in (1, 3):
+    # Where three or one come first, the order is the other one.
+    can_be = any_channels and image.ndim == 3 and image.shape[0] not in (1, 3)
+    if not can_be and (image.ndim != 3 or image.shape[2] not in (1, 3)):
         raise InputError(f'{name} must be (H, W) or {input_order} with 1 or 3 channels, got shape {img.shape}; '
                          'input_order says where the channels are')
     height, width = image.shape[:2]
@@ -75,12 +78,13 @@ def prepare(img, crop_border, input_order='HWC', name='img'):
     return image[crop_border:height - crop_border, crop_border:width - crop_border]
 
 
-def prepare_pair(img, img2, crop_border, input_order='HWC', test_y_channel=False):
+def prepare_pair(img, img2, crop_border, input_order='HWC', test_y_channel=False, any_channels=False):
     """Two images as `prepare` takes them, of one size -> float64 (h, w, C) twice, in [0, 255].
 
-    With test_y_channel C is 1: BT.601 luma, 16 to 235, of a colour image, as in BasicSR's PSNR; a grey one as it is.
+    With test_y_channel C is 1: BT.601 luma, 16 to 235, of a colour image, as in BasicSR's PSNR; others as they are.
     """
-    first, second = prepare(img, crop_border, input_order), prepare(img2, crop_border, input_order, 'img2')
+    first, second = (prepare(image, crop_border, input_order, name, any_channels)
+                     for image, name in ((img, 'img'), (img2, 'img2')))
     if first.shape != second.shape:
         raise InputError(f'img and img2 differ in shape: {img.shape} and {img2.shape}')
     if test_y_channel:

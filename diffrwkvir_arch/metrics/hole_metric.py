@@ -24,7 +24,7 @@ def calculate_hole_psnr(img, img2, crop_border, mask=None, input_order='HWC', te
     """Peak signal-to-noise ratio over the pixels of the hole.
 
     Args:
-        img (ndarray): (H, W), (H, W, C) or (C, H, W); C is 1 or 3 (BGR); uint8 or float in [0, 255].
+        img (ndarray): (H, W), (H, W, C) or (C, H, W); C channels; uint8 or float in [0, 255].
         img2 (ndarray): Of the same shape.
         crop_border (int): Pixels to leave out on each side.
         mask (ndarray): (H, W), 1 in the hole, 0 where the image is known; it comes with the image from the model.
@@ -37,7 +37,7 @@ def calculate_hole_psnr(img, img2, crop_border, mask=None, input_order='HWC', te
     Raises:
         InputError: Not two such images of one shape, or no such mask.
     """
-    first, second = prepare_pair(img, img2, crop_border, input_order, test_y_channel)
+    first, second = prepare_pair(img, img2, crop_border, input_order, test_y_channel, any_channels=True)
     squared = (first - second)[_hole(mask, first, crop_border)]**2
     if squared.size == 0:
         raise Unmeasurable('the mask has no hole inside the border')
@@ -62,7 +62,7 @@ def calculate_hole_ssim(img, img2, crop_border, mask=None, input_order='HWC', te
     Raises:
         InputError: Not two such images of one shape, or no such mask.
     """
-    first, second = prepare_pair(img, img2, crop_border, input_order, test_y_channel)
+    first, second = prepare_pair(img, img2, crop_border, input_order, test_y_channel, any_channels=True)
     hole = _hole(mask, first, crop_border)[RADIUS:-RADIUS, RADIUS:-RADIUS]
     if not hole.any():
         raise Unmeasurable(f'no 11x11 window inside the {"x".join(map(str, first.shape[:2]))} pixels has its centre in '

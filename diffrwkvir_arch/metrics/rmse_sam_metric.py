@@ -17,7 +17,7 @@ def calculate_rmse(img, img2, crop_border, input_order='HWC', test_y_channel=Fal
     """Root of the mean squared difference over pixels and channels, in grey levels.
 
     Args:
-        img (ndarray): (H, W), (H, W, C) or (C, H, W); C is 1 or 3 (BGR); uint8 or float in [0, 255].
+        img (ndarray): (H, W), (H, W, C) or (C, H, W); C channels; uint8 or float in [0, 255].
         img2 (ndarray): Of the same shape.
         crop_border (int): Pixels to leave out on each side.
         input_order (str): 'HWC' or 'CHW'.
@@ -29,7 +29,7 @@ def calculate_rmse(img, img2, crop_border, input_order='HWC', test_y_channel=Fal
     Raises:
         InputError: Not two such images of one shape.
     """
-    first, second = prepare_pair(img, img2, crop_border, input_order, test_y_channel)
+    first, second = prepare_pair(img, img2, crop_border, input_order, test_y_channel, any_channels=True)
     return float(np.sqrt(np.mean((first - second)**2)))
 
 
@@ -42,7 +42,7 @@ def calculate_sam(img, img2, crop_border, input_order='HWC', unit='degrees'):
     against black counts as 0, black against a colour as a right angle.
 
     Args:
-        img (ndarray): (H, W), (H, W, C) or (C, H, W); C is 1 or 3; uint8 or float in [0, 255].
+        img (ndarray): (H, W), (H, W, C) or (C, H, W); C channels; uint8 or float in [0, 255].
         img2 (ndarray): Of the same shape.
         crop_border (int): Pixels to leave out on each side.
         input_order (str): 'HWC' or 'CHW'.
@@ -56,7 +56,7 @@ def calculate_sam(img, img2, crop_border, input_order='HWC', unit='degrees'):
     """
     if unit not in ('degrees', 'radians'):
         raise InputError(f'unit must be degrees or radians, got {unit!r}')
-    first, second = map(_unit_vectors, prepare_pair(img, img2, crop_border, input_order))
+    first, second = map(_unit_vectors, prepare_pair(img, img2, crop_border, input_order, any_channels=True))
     # Kahan's form of arccos(u . v): it cannot leave arccos' domain, keeps small angles, and is right for zero vectors.
     angle = 2 * np.arctan2(np.linalg.norm(first - second, axis=2), np.linalg.norm(first + second, axis=2))
     mean = float(np.mean(angle))

@@ -1,5 +1,6 @@
 """How a trained network is run on an image: its EMA weights, windows, tiles, self-ensemble."""
 import contextlib
+import re
 
 import torch
 
@@ -12,6 +13,30 @@ from diffrwkvir_arch.self_ensemble import self_ensemble
 from diffrwkvir_arch.tiling import checked_overlap, restore_tiled
 from diffrwkvir_arch.toolbox.network_options import with_defaults
 from diffrwkvir_arch.values import check_flag
+
+
+# Of PyTorch's convolutions.
+MISFIT = re.compile(r'to have (\d+) channels, but got (\d+) channels')
+
+
+@contextlib.contextmanager
+def telling_channels(lq):
+    """Of networks that nobody knows the channels of, a convolution's complaint becomes an InputError of one line."""
+    try:
+        yield
+    except RuntimeError as error:
+        found = MISFIT.search(str(error))
+        if found is None:
+            raise
+        raise InputError(f'a convolution for {found[1]} channels got {found[2]}: network_g does not fit the dataset, '
+                         f'whose LQ has {lq.shape[1]}') from error
+
+
+def refuse_other_channels(output, gt):
+    """Raises InputError for a result of other channels than the GT's: a loss would compare one with each of them."""
+    if gt is not None and output.shape[1] != gt.shape[1]:
+        raise InputError(f'network_g gives {output.shape[1]} and the GT of the dataset has {gt.shape[1]} channels; they '
+                         'must be as many')
 
 
 class Inference:
@@ -38,7 +63,7 @@ class Inference:
         training = net.training
         net.eval()
         try:
-            with torch.no_grad():
+            with torch.no_grad(), telling_channels(self.lq):
                 self.output = self.infer(net)
         except (RuntimeError, MemoryError) as error:
             if not out_of_memory(error):
@@ -48,6 +73,7 @@ class Inference:
             raise InputError(f'an image of {self.lq.shape[-1]}x{self.lq.shape[-2]} pixels is too large for the memory '
                              f'of {self.device}; restore it in tiles, val.tile: {tile}') from error
         net.train(training)
+        refuse_other_channels(self.output, getattr(self, 'gt', None))
 
     def val_option(self, key):
         """An option of val, None where it or the section is not given, as in scripts that only train."""

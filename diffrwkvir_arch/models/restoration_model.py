@@ -5,15 +5,15 @@ from contextlib import nullcontext
 
 import torch
 from basicsr.models.sr_model import SRModel
-from basicsr.utils.registry import MODEL_REGISTRY
+from basicsr.utils.registry import ARCH_REGISTRY, MODEL_REGISTRY
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 
 from diffrwkvir_arch.archs.hole_filling import keep_known
-from diffrwkvir_arch.errors import InputError
+from diffrwkvir_arch.errors import InputError, did_you_mean
 from diffrwkvir_arch.option_sections import as_count
 from diffrwkvir_arch.values import check_flag, is_number
 
-from .inference import Inference
+from .inference import Inference, refuse_other_channels, telling_channels
 from .validation import Validation
 
 AMP_DTYPES = {None: None, 'bf16': torch.bfloat16}
@@ -26,7 +26,8 @@ class RestorationModel(Validation, Inference, SRModel):
 
     Beyond SRModel: stops at a loss or gradient that is not finite, clips gradients (train.clip_grad_norm), trains under
     bf16 autocast (train.amp: bf16), compiles the network (train.compile: true, torch.compile), takes batches in parts
-    where memory is short (train.micro_batch_size_per_gpu; the step is that of the whole batch), pads for networks with
+    where memory is short (train.micro_batch_size_per_gpu; the step is that of the whole batch), keeps parts of the
+    network as they were loaded (train.freeze, names of modules or parameters of network_g), pads for networks with
     windows (network_g.window_size, as SwinIR needs), restores large images in tiles and with self-ensemble (val.tile,
     val.self_ensemble), leaves out metrics that need a GT where there is none. A stage overrides `restore`, and
     `compute_losses` where it has more of them.
@@ -36,7 +37,7 @@ class RestorationModel(Validation, Inference, SRModel):
     The pixel loss sees the network's own output, the perceptual loss the composite, whose known pixels are the LQ's.
     """
 
-    known_options = {'train': {'clip_grad_norm', 'amp', 'compile', 'known_weight', MICRO_BATCH},
+    known_options = {'train': {'clip_grad_norm', 'amp', 'compile', 'known_weight', 'freeze', MICRO_BATCH},
                      'val': {'tile', 'tile_overlap', 'self_ensemble', 'save_best'}}
 
     @staticmethod
@@ -57,6 +58,10 @@ class RestorationModel(Validation, Inference, SRModel):
             if not is_number(value) or value < 0:
                 raise InputError(f'train.{key} must be a number of at least 0, got {value!r}')
         check_flag('train.compile', train.get('compile'))
+        if train.get('freeze') is not None:
+            options = dict(opt['network_g'])
+            with torch.random.fork_rng(devices=[]):
+                freeze(ARCH_REGISTRY.get(options.pop('type'))(**options), train['freeze'])
         if train.get(MICRO_BATCH) is not None:
             as_count(train, 'train', MICRO_BATCH)
             refuse_sums(train)
@@ -74,6 +79,12 @@ class RestorationModel(Validation, Inference, SRModel):
             # In its place: checkpoints, wrappers and the EMA see the network that they know.
             self.get_bare_model(self.net_g).compile()
 
+    def model_to_device(self, net):
+        # Before a wrapper of several processes is told which gradients to wait for.
+        if self.is_train and net is self.net_g and self.opt['train'].get('freeze') is not None:
+            freeze(net, self.opt['train']['freeze'])
+        return super().model_to_device(net)
+
     def feed_data(self, data):
         # The last image's, or the last batch's, must not serve as that of an image without.
         self.__dict__.pop('gt', None)
@@ -85,8 +96,10 @@ class RestorationModel(Validation, Inference, SRModel):
             raise InputError(f'{arch} with in_channels: {self.opt["network_g"].get("in_channels")} inpaints, and this '
                              'dataset has no masks: use type InpaintingDataset')
         if self.mask is not None and not needs_mask:
+            channels = self.lq.shape[1]
             raise InputError(f'{arch} as network_g describes it takes no mask, and this dataset has masks: use '
-                             'DiffRWKVIRS1 or DiffRWKVIRS2 with in_channels: 4 at scale: 1')
+                             f'DiffRWKVIRS1 or DiffRWKVIRS2 with in_channels: {channels + 1}, out_channels: {channels} '
+                             'at scale: 1')
 
     def mask_arguments(self, composite):
         """What a network that inpaints is handed beside its images; nothing for others."""
@@ -121,6 +134,7 @@ class RestorationModel(Validation, Inference, SRModel):
     def image_losses(self):
         """Pixel loss between self.output and self.gt, perceptual loss between the composite and self.gt."""
         losses = OrderedDict()
+        refuse_other_channels(self.output, self.gt)
         output = self.output.float()
         if self.cri_pix and self.mask is None:
             losses['l_pix'] = self.cri_pix(output, self.gt)
@@ -159,7 +173,7 @@ class RestorationModel(Validation, Inference, SRModel):
             # Processes exchange gradients once a step.
             waits = number < len(parts) and isinstance(self.net_g, DistributedDataParallel)
             with self.holding(*part), self.net_g.no_sync() if waits else nullcontext():
-                with self.autocast():
+                with self.autocast(), telling_channels(self.lq):
                     losses = self.compute_losses()
                 (share * sum(losses.values())).backward()
             for name, loss in losses.items():
@@ -187,6 +201,22 @@ class RestorationModel(Validation, Inference, SRModel):
                     f'spoilt. {f"The last good state is in {states}" if saved else "No state was saved before"}: lower '
                     f'train.optim_{label}.lr or set train.clip_grad_norm (1.0, say), look at the images, and '
                     f'{"go on with --auto_resume" if saved else "start again"}')
+
+
+def freeze(net, names):
+    """Lets modules and parameters of these names learn nothing; InputError for a name that the network does not have."""
+    if not (isinstance(names, list) and all(isinstance(name, str) for name in names)):
+        raise InputError(f'train.freeze must be a list of names such as [conv_first, body.0], got {names!r}')
+    known = {name for name, _ in (*net.named_modules(), *net.named_parameters()) if name}
+    for name in names:
+        if name not in known:
+            raise InputError(f"train.freeze: network_g has no '{name}'{did_you_mean(name, known)}; it has "
+                             f'{", ".join(dict(net.named_children()))}')
+        for parameter_name, parameter in net.named_parameters():
+            if f'{parameter_name}.'.startswith(f'{name}.'):
+                parameter.requires_grad_(False)
+    if not any(parameter.requires_grad for parameter in net.parameters()):
+        raise InputError(f'train.freeze: {names} leaves network_g nothing to learn')
 
 
 def refuse_sums(train):

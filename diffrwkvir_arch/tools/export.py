@@ -34,7 +34,7 @@ examples:
 
 FILE.onnx is for ONNX Runtime and what else reads ONNX (pip install 'diffrwkvir[onnx]'), FILE.pt2 for torch.export.load.
 Both map `lq` (1, 3, H, W), RGB in [0, 1], to `restored` (1, 3, scale*H, scale*W); networks that inpaint take `mask`
-(1, 1, H, W), 1 in the hole, too. The size is fixed: cut larger images into tiles of it; each then has a prior of its
+(1, 1, H, W), 1 in the hole, too, and those for grey images one channel. The size is fixed: cut larger images into tiles of it; each then has a prior of its
 own, where `basicsr restore --tile` shares the whole image's. What is written has been run and compared with the
 network."""
 
@@ -53,7 +53,7 @@ def argument_parser():
 
 
 class Exported(nn.Module):
-    """A Network of the toolbox as a module of tensors alone: lq (1, 3, H, W) and, to inpaint, mask (1, 1, H, W)."""
+    """A Network of the toolbox as a module of tensors alone: lq (1, C, H, W) and, to inpaint, mask (1, 1, H, W)."""
 
     def __init__(self, network):
         super().__init__()
@@ -65,7 +65,7 @@ class Exported(nn.Module):
     def forward(self, lq, mask=None):
         joined = lq if mask is None else torch.cat([lq, mask], dim=1)
         more = () if self.noise is None else (self.noise, )
-        return self.network.checked(on_images(self.net, *more), joined)
+        return self.network.checked(on_images(self.net, *more, channels=self.network.channels), joined)
 
 
 def trace_program(module, inputs):
@@ -163,7 +163,7 @@ def main(arguments=None):
                          'restored; export the second stage')
     module = Exported(network).eval()
     generator = torch.Generator().manual_seed(0)
-    inputs = (torch.rand(1, 3, *args.size, generator=generator), )
+    inputs = (torch.rand(1, network.channels, *args.size, generator=generator), )
     if network.needs_mask:
         inputs += ((torch.rand(1, 1, *args.size, generator=generator) > 0.5).float(), )
     trace, save, run = FORMATS[args.output.suffix.lower()]

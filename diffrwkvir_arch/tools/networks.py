@@ -7,7 +7,8 @@ import torch
 
 from diffrwkvir_arch.errors import InputError, one_line
 from diffrwkvir_arch.option_file import find_checkpoint
-from diffrwkvir_arch.option_sections import SCALE_ARGUMENTS, as_count, check_network, look_up, require
+from diffrwkvir_arch.option_sections import (CHANNEL_ARGUMENTS, OUT_CHANNEL_ARGUMENTS, SCALE_ARGUMENTS, as_count,
+                                             check_network, look_up, require)
 from diffrwkvir_arch.toolbox.checkpoints import contents, explain_misfit, find_weights, read_checkpoint
 from diffrwkvir_arch.toolbox.logs import warn
 from diffrwkvir_arch.toolbox.network_options import described, differences
@@ -30,6 +31,11 @@ class Recipe(NamedTuple):
     @property
     def scale(self):
         return self.said_scale or 1
+
+    @property
+    def channels(self):
+        """Of what it makes, and of the LQ without a mask; 3 where nothing says it."""
+        return setting(self.arch, self.options, (*OUT_CHANNEL_ARGUMENTS, *CHANNEL_ARGUMENTS)) or 3
 
     def build(self):
         """The network; InputError where its constructor fails."""

@@ -22,10 +22,10 @@ from diffrwkvir_arch.toolbox.options import load_option_file
 
 from .names import OPTION_SUFFIXES, as_file_name, own_or_shipped, split_label, split_pair
 
-# Options under which a dataset's images are no RGB in [0, 1].
-ALTERING = ('mean', 'std', 'color')
+# Options under which a dataset's images are neither RGB in [0, 1] nor grey, and their values.
+ALTERING = {'mean': None, 'std': None, 'color': 'gray'}
 # What a dataset makes its LQ of, said in the results.
-MAKING = ('mask', 'dataroot_mask', 'degradation', 'gt_usm', 'seed')
+MAKING = ('color', 'mask', 'dataroot_mask', 'degradation', 'gt_usm', 'seed')
 
 
 @dataclass
@@ -85,9 +85,11 @@ class ImageSet:
         with telling(what):
             item = self.dataset[index]
         lq = item.get('lq')
-        if not torch.is_tensor(lq) or lq.ndim != 3 or len(lq) != 3:
-            raise InputError(f'{what}: the dataset must give an lq of (3, h, w), RGB in [0, 1]')
-        return item
+        if not torch.is_tensor(lq) or lq.ndim != 3 or len(lq) not in (1, 3):
+            raise InputError(f'{what}: the dataset must give an lq of (3, h, w), RGB in [0, 1], or of (1, h, w), grey')
+        # All methods get three channels; of grey images these are alike.
+        grey = {side: item[side].repeat(3, 1, 1) for side in ('lq', 'gt') if side in item and len(item[side]) == 1}
+        return {**item, **grey}
 
     def sample(self, index):
         """The Sample of an index; InputError where a file cannot be used."""
@@ -213,9 +215,10 @@ def sets_of_option_file(path, scale):
     for phase, section in sections.items():
         require(section, f'datasets.{phase}', ['type'])
         check_dataset(opt, f'datasets.{phase}', section, warn)
-        altering = [key for key in ALTERING if section.get(key) is not None]
-        if altering:
-            raise InputError(f'datasets.{phase}.{altering[0]}: methods are compared on RGB in [0, 1]; remove it')
+        for key, usual in ALTERING.items():
+            if section.get(key) not in (None, usual):
+                raise InputError(f'datasets.{phase}.{key}: methods are compared on RGB in [0, 1]; remove it'
+                                 + (', or say color: gray' if key == 'color' else ''))
     check_places(opt)
     for phase, section in sections.items():
         places = {key: os.path.expanduser(value) for key, value in section.items() if key.startswith('dataroot_')}

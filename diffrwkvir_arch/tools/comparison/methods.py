@@ -123,16 +123,16 @@ class Method:
             return Classical(self.classical, scale)
         recipe, path, key = self.resolve()
         if recipe is None:
-            net, call, multiple, own_scale, note = recognise(path, scale)
+            net, call, multiple, own_scale, note, channels = recognise(path, scale)
         else:
             own_scale = recipe.said_scale or scale
             if own_scale == scale:
                 net = call = load_weights(recipe, read_checkpoint(path), path, key)
-                multiple, note = recipe.window, ''
+                multiple, note, channels = recipe.window, '', recipe.channels
         if own_scale != scale:
             raise InputError(f'it is made for scale {own_scale}, --scale is {scale}')
         net.to(device).eval().requires_grad_(False)
-        return Network(net, call, multiple, scale, note)
+        return Network(net, call, multiple, scale, note, channels)
 
 
 def parse_method(text, option='--methods'):

@@ -21,7 +21,8 @@ def recognise(path, scale):
 
     Returns:
         tuple: The network with its weights (on the CPU), what maps tensors (the network or a wrapper around it), the
-        multiple that sides must be padded to (or None), its scale, and a note that says where its settings are from.
+        multiple that sides must be padded to (or None), its scale, a note that says where its settings are from, and its
+        channels.
 
     Raises:
         InputError: The file cannot be read, several shipped networks fit, or none.
@@ -34,7 +35,7 @@ def recognise(path, scale):
     for name, recipe in recipes.items():
         net = recipe.build()
         net.load_state_dict(weights)
-        return net, net, recipe.window, recipe.scale, f'network of {name}.yml'
+        return net, net, recipe.window, recipe.scale, f'network of {name}.yml', recipe.channels
     return by_spandrel(path, scale)
 
 
@@ -98,7 +99,10 @@ def by_spandrel(path, scale=None):
         raise InputError(f'{unknown}, and spandrel cannot read it ({reason}); name its own as '
                          f'OPTION_FILE:{path}') from None
     kinds = spandrel.ImageModelDescriptor, spandrel.MaskedImageModelDescriptor
-    if not isinstance(descriptor, kinds) or descriptor.input_channels != 3:
-        raise InputError(f'{path}: {descriptor.architecture.name} does not map an RGB image to an RGB image')
+    channels = descriptor.input_channels, descriptor.output_channels
+    if not isinstance(descriptor, kinds) or channels not in ((3, 3), (1, 1)):
+        raise InputError(f'{path}: {descriptor.architecture.name} maps neither RGB images to RGB images nor grey ones to '
+                         'grey ones')
     multiple = descriptor.size_requirements.multiple_of
-    return descriptor.model, descriptor, multiple, descriptor.scale, f'{descriptor.architecture.name}, by spandrel'
+    note = f'{descriptor.architecture.name}, by spandrel'
+    return descriptor.model, descriptor, multiple, descriptor.scale, note, channels[0]
