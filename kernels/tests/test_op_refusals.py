@@ -77,6 +77,20 @@ def test_a_backend_that_cannot_run_says_why(monkeypatch):
         state_evolution(**{name: x.to('meta') for name, x in tensors.items()}, backend='numba')
 
 
+def test_a_compiled_call_is_refused_in_the_same_words():
+    tensors = inputs()
+    del tensors['initial_state']
+
+    @torch.compile(backend='eager')
+    def call(tensors, **options):
+        return state_evolution(**tensors, **options)
+
+    with pytest.raises(ValueError, match="^backend must be one of .*got 'cuda'$"):
+        call(tensors, backend='cuda')
+    with pytest.raises(ValueError, match="^backend 'triton' cannot run here: [^\n]*$"):
+        call(tensors, backend='triton')
+
+
 def test_a_misspelt_option_is_refused():
     with pytest.raises(TypeError, match='chunksize'):
         state_evolution(**inputs(chunksize=16))
