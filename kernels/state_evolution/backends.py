@@ -7,12 +7,12 @@ import torch
 BACKENDS = ('auto', 'recurrent', 'chunked', 'plain', 'numba', 'triton')
 
 
+@torch.compiler.assume_constant_result
 def is_transforming():
     """Whether torch.func's grad, vmap or the like is at work."""
     return torch._C._functorch.peek_interpreter_stack() is not None
 
 
-@torch.compiler.assume_constant_result
 def choose_backend(backend, device, dtype):
     """The body for 'auto'; any other name as it is, if it can run.
 
@@ -26,17 +26,29 @@ def choose_backend(backend, device, dtype):
     if backend not in BACKENDS:
         raise ValueError(f'backend must be one of {BACKENDS}, got {backend!r}')
     if backend == 'auto':
-        if torch.compiler.is_exporting() or is_transforming():
-            return 'plain'
-        fast = {'cuda': 'triton', 'cpu': 'numba'}.get(device.type)
-        return fast if fast and not why_not(fast, device, dtype) else 'chunked'
-    reason = why_not(backend, device, dtype)
+        return fastest(device, dtype)
+    reason = constant_why_not(backend, device, dtype)
     if reason:
         raise ValueError(f'backend {backend!r} cannot run here: {reason}')
     if is_transforming() and backend not in ('recurrent', 'plain'):
         # Under vmap PyTorch would hide from us that inputs need a gradient.
         raise NotImplementedError(f"backend {backend!r} of state_evolution does not go through torch.func; 'auto' does")
     return backend
+
+
+@torch.compiler.assume_constant_result
+def fastest(device, dtype):
+    """The body for 'auto'."""
+    if torch.compiler.is_exporting() or is_transforming():
+        return 'plain'
+    fast = {'cuda': 'triton', 'cpu': 'numba'}.get(device.type)
+    return fast if fast and not why_not(fast, device, dtype) else 'chunked'
+
+
+@torch.compiler.assume_constant_result
+def constant_why_not(*args):
+    """torch.compile would trace a cached function."""
+    return why_not(*args)
 
 
 @cache

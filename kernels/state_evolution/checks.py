@@ -1,4 +1,6 @@
 """Refuses what the operator cannot compute, before anything is computed. Looks at shapes, dtypes and devices only."""
+from numbers import Integral
+
 import torch
 
 MAX_DIM = 128
@@ -7,7 +9,7 @@ DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 def check_inputs(q, k, v, gates, chunk_size, *, initial_state=None, scans=None):
     """gates: name -> tensor (B, L, H), or (D, B, L, H) where `scans` gives D."""
-    if chunk_size is not None and (not isinstance(chunk_size, int) or chunk_size < 1):
+    if chunk_size is not None and (not isinstance(chunk_size, Integral) or chunk_size < 1):
         raise ValueError(f'chunk_size must be None or an integer >= 1, got {chunk_size!r}')
 
     tensors = {'q': q, 'k': k, 'v': v, **gates}
@@ -16,6 +18,8 @@ def check_inputs(q, k, v, gates, chunk_size, *, initial_state=None, scans=None):
     for name, x in tensors.items():
         if not isinstance(x, torch.Tensor):
             raise TypeError(f'{name} must be a tensor, got {type(x).__name__}')
+        if x.layout != torch.strided or x.is_nested:
+            raise TypeError(f'{name} must be a dense tensor, got {"a nested one" if x.is_nested else x.layout}')
         if x.dtype not in DTYPES:
             raise TypeError(f'{name} must be float16, bfloat16, float32 or float64, got {x.dtype}')
         if x.device != q.device:
@@ -40,3 +44,12 @@ def check_inputs(q, k, v, gates, chunk_size, *, initial_state=None, scans=None):
     if initial_state is not None and tuple(initial_state.shape) != (batch, heads, v_dim, q_dim):
         raise ValueError(f'initial_state must be (B, H, Dv, Dk) = {(batch, heads, v_dim, q_dim)}, '
                          f'got {tuple(initial_state.shape)}')
+
+
+def check_image(height, width, length):
+    for name, side in (('height', height), ('width', width)):
+        # Traced sizes are symbols, and torch.jit's are tensors.
+        if not isinstance(side, (Integral, torch.SymInt, torch.Tensor)):
+            raise TypeError(f'{name} must be an integer, got {side!r}')
+    if height < 1 or width < 1 or height * width != length:
+        raise ValueError(f'height * width must be L = {length}, got {height} * {width}')

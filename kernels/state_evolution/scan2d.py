@@ -1,6 +1,6 @@
 """State evolution over images: the sum of scans along several directions (the paper's 2D scanning)."""
 from .api import run_scans
-from .checks import check_inputs
+from .checks import check_image, check_inputs
 from .scan_orders import DIRECTIONS
 
 
@@ -23,8 +23,8 @@ def state_evolution_2d(q, k, v, log_decay, step_size, height, width, *, directio
     Raises:
         ValueError, TypeError: an argument has the wrong shape, dtype, device or name.
     """
-    if isinstance(directions, str):
-        raise TypeError(f'directions must be a sequence of names, such as ({directions!r},), got {directions!r}')
+    if isinstance(directions, str) or not hasattr(directions, '__iter__'):
+        raise TypeError(f'directions must be a sequence of names, such as {DIRECTIONS[:1]}, got {directions!r}')
     directions = tuple(directions)
     if not directions:
         raise ValueError(f'directions must name at least one of {DIRECTIONS}, got {directions!r}')
@@ -33,11 +33,7 @@ def state_evolution_2d(q, k, v, log_decay, step_size, height, width, *, directio
             raise ValueError(f'directions must be among {DIRECTIONS}, got {direction!r}')
     scans = len(directions)
     check_inputs(q, k, v, {'log_decay': log_decay, 'step_size': step_size}, chunk_size, scans=scans)
-    for name, side in (('height', height), ('width', width)):
-        if isinstance(side, float):
-            raise TypeError(f'{name} must be an integer, got {side!r}')
-    if height < 1 or width < 1 or height * width != q.shape[1]:
-        raise ValueError(f'height * width must be L = {q.shape[1]}, got {height} * {width}')
+    check_image(height, width, q.shape[1])
 
     log_decay, step_size = (gate.expand(scans, -1, -1, -1) for gate in (log_decay, step_size))
     numbers = [DIRECTIONS.index(direction) for direction in directions]

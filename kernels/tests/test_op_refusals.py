@@ -1,6 +1,7 @@
 """What cannot be computed is refused before anything is computed, and the message names the argument."""
 import sys
 
+import numpy as np
 import pytest
 import torch
 from op_cases import NAMES, make_inputs
@@ -22,9 +23,12 @@ def zeros(*shape, **kwargs):
     ({'backend': 'cuda'}, ValueError, "backend must be one of .*got 'cuda'"),
     ({'chunk_size': 0}, ValueError, 'chunk_size must be .*got 0'),
     ({'chunk_size': 2.5}, ValueError, 'chunk_size must be .*got 2.5'),
+    ({'chunk_size': '16'}, ValueError, "chunk_size must be .*got '16'"),
     ({'q': [1.]}, TypeError, 'q must be a tensor, got list'),
     ({'v': zeros(2, 20, 2, 3, dtype=torch.long)}, TypeError, 'v must be float16.*got torch.int64'),
     ({'v': zeros(2, 20, 2, 3).to(torch.float8_e4m3fn)}, TypeError, 'v must be float16.*got torch.float8'),
+    ({'k': zeros(2, 20, 2, 4).to_sparse()}, TypeError, 'k must be a dense tensor, got torch.sparse_coo'),
+    ({'k': torch.nested.nested_tensor([zeros(20, 2, 4)], layout=torch.jagged)}, TypeError, 'k .*got a nested one'),
     ({'k': zeros(2, 20, 2, 4, device='meta')}, ValueError, 'one device: q is on cpu, k on meta'),
     ({'q': zeros(2, 20, 4)}, ValueError, r'q must be \(B, L, H, Dk\).*got \(2, 20, 4\)'),
     ({'q': zeros(2, 0, 2, 4)}, ValueError, r'q must be .*got \(2, 0, 2, 4\)'),
@@ -45,9 +49,12 @@ def test_sequences_that_cannot_be_computed_are_refused(change, error, words):
     ({'height': 4, 'width': 6}, ValueError, r'height \* width must be L = 20, got 4 \* 6'),
     ({'height': -4, 'width': -5}, ValueError, r'height \* width must be L = 20, got -4 \* -5'),
     ({'height': 4., 'width': 5}, TypeError, r'height must be an integer, got 4\.0'),
+    ({'height': '4', 'width': '5'}, TypeError, "height must be an integer, got '4'"),
+    ({'height': 4, 'width': None}, TypeError, 'width must be an integer, got None'),
     ({'directions': ('forward', 'sideways')}, ValueError, "directions must be among .*got 'sideways'"),
     ({'directions': (name for name in ())}, ValueError, 'directions must name at least one'),
-    ({'directions': 'forward'}, TypeError, r"directions must be a sequence of names, such as \('forward',\)"),
+    ({'directions': 'forward'}, TypeError, r"directions must be a sequence of names, such as .*, got 'forward'"),
+    ({'directions': 2}, TypeError, r"directions must be a sequence of names, such as \('forward',\), got 2"),
     ({'log_decay': zeros(3, 2, 20, 2)}, ValueError, r'log_decay must be \(2, 20, 2\) or \(4, 2, 20, 2\), got \(3,'),
     ({'backend': 'Triton'}, ValueError, "backend must be one of .*got 'Triton'"),
     ({'chunk_size': -1}, ValueError, 'chunk_size must be .*got -1'),
@@ -70,6 +77,29 @@ def test_a_backend_that_cannot_run_says_why(monkeypatch):
         state_evolution(**{name: x.to('meta') for name, x in tensors.items()}, backend='numba')
 
 
+def test_a_compiled_call_is_refused_in_the_same_words():
+    tensors = inputs()
+    del tensors['initial_state']
+
+    @torch.compile(backend='eager')
+    def call(tensors, **options):
+        return state_evolution(**tensors, **options)
+
+    with pytest.raises(ValueError, match="^backend must be one of .*got 'cuda'$"):
+        call(tensors, backend='cuda')
+    with pytest.raises(ValueError, match="^backend 'triton' cannot run here: [^\n]*$"):
+        call(tensors, backend='triton')
+
+
 def test_a_misspelt_option_is_refused():
     with pytest.raises(TypeError, match='chunksize'):
         state_evolution(**inputs(chunksize=16))
+
+
+def test_integers_of_numpy_are_integers():
+    tensors = inputs()
+    state = tensors.pop('initial_state')
+    assert torch.equal(state_evolution(**tensors, initial_state=state, chunk_size=np.int64(7), backend='chunked'),
+                       state_evolution(**tensors, initial_state=state, chunk_size=7, backend='chunked'))
+    assert torch.equal(state_evolution_2d(**tensors, height=np.int64(4), width=np.int32(5)),
+                       state_evolution_2d(**tensors, height=4, width=5))
