@@ -16,17 +16,10 @@ def mend():
     from diffrwkvir_arch.toolbox.imports import mend_imports
     mend_imports()
 
-<<<<<<< HEAD
-    from diffrwkvir_arch.toolbox import (checkpoints, distributed, images, lmdb_backend, loading, locking, logs,
-                                         opening, options, perceptual, registries, repeating, resuming, schedules,
-                                         several_sets, stopping, training)
-    for part in (registries, options, distributed, loading, opening, lmdb_backend, images, checkpoints, training,
-=======
     from diffrwkvir_arch.toolbox import (channels, checkpoints, distributed, images, lmdb_backend, loading, locking,
-                                         logs, options, perceptual, registries, repeating, resuming, schedules,
+                                         logs, opening, options, perceptual, registries, repeating, resuming, schedules,
                                          several_sets, stopping, training)
-    for part in (registries, options, distributed, loading, lmdb_backend, images, channels, checkpoints, training,
->>>>>>> w-grey
-                 perceptual, schedules, repeating, resuming, locking, several_sets, stopping, logs):
+    for part in (registries, options, distributed, loading, opening, lmdb_backend, images, channels, checkpoints,
+                 training, perceptual, schedules, repeating, resuming, locking, several_sets, stopping, logs):
         part.mend()
     _mended = True
