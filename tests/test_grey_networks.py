@@ -10,6 +10,8 @@ from drawing import draw
 from restore_cases import read
 
 from diffrwkvir_arch import cli
+from diffrwkvir_arch.errors import InputError
+from diffrwkvir_arch.option_channels import check_channels
 from diffrwkvir_arch.tools.comparison.methods import parse_method
 from diffrwkvir_arch.tools.pairs import write_lmdb
 
@@ -39,8 +41,8 @@ def folders(workdir):
 
 def options(network, color='gray', lmdb=False, name='grey', **changes):
     """An option file of two iterations; DegradationDataset and folders, or PairedImageDataset and LMDBs."""
-    data = ({'type': 'PairedImageDataset', 'dataroot_gt': 'gt.lmdb', 'dataroot_lq': 'lq.lmdb', 'color': color} if lmdb
-            else {'type': 'DegradationDataset', 'dataroot_gt': 'gt', 'degradation': {'type': 'bicubic'}, 'color': color})
+    data = ({'type': 'PairedImageDataset', 'dataroot_gt': 'gt.lmdb', 'dataroot_lq': 'lq.lmdb'} if lmdb else
+            {'type': 'DegradationDataset', 'dataroot_gt': 'gt', 'degradation': {'type': 'bicubic'}}) | {'color': color}
     model = f'{network["type"]}Model' if network['type'].startswith('Diff') else 'RestorationModel'
     opt = {
         'name': name, 'model_type': model, 'scale': SCALE, 'num_gpu': 0, 'manual_seed': 0,
@@ -176,6 +178,14 @@ def test_a_network_and_a_dataset_of_other_channels_are_told_before_anything_is_w
     assert run('train', options(network, color=color)) == 2
     assert message in capsys.readouterr().err.splitlines()[-1]
     assert not (workdir / 'experiments').exists()
+
+
+def test_a_discriminator_of_other_channels_is_told(folders):
+    opt = {**options(ONE['EDSR']), 'network_d': {'type': 'UNetDiscriminatorSN', 'num_in_ch': 3}}
+    with pytest.raises(InputError, match='network_d.num_in_ch: 3 does not fit the 1 channel of the GT of datasets.tr'):
+        check_channels(opt)
+    opt['network_d']['num_in_ch'] = 1
+    check_channels(opt)
 
 
 def test_a_validation_set_without_the_training_sets_color_is_told_before_anything_is_written(folders, capsys):

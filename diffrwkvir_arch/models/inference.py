@@ -35,8 +35,8 @@ def telling_channels(lq):
 def refuse_other_channels(output, gt):
     """Raises InputError for a result of other channels than the GT's: a loss would compare one with each of them."""
     if gt is not None and output.shape[1] != gt.shape[1]:
-        raise InputError(f'network_g gives {output.shape[1]} and the GT of the dataset has {gt.shape[1]} channels; they '
-                         'must be as many')
+        raise InputError(f'network_g gives {output.shape[1]} and the GT of the dataset has {gt.shape[1]} channels; '
+                         'they must be as many')
 
 
 class Inference:

@@ -204,7 +204,7 @@ class RestorationModel(Validation, Inference, SRModel):
 
 
 def freeze(net, names):
-    """Lets modules and parameters of these names learn nothing; InputError for a name that the network does not have."""
+    """Lets modules and parameters of these names learn nothing; InputError for a name that network_g does not have."""
     if not (isinstance(names, list) and all(isinstance(name, str) for name in names)):
         raise InputError(f'train.freeze must be a list of names such as [conv_first, body.0], got {names!r}')
     known = {name for name, _ in (*net.named_modules(), *net.named_parameters()) if name}

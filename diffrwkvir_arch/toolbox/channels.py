@@ -52,8 +52,8 @@ def mend_first_meeting():
 
 
 def mend_results_of_many_channels():
-    """Faults: utils/img_util.py:68, of an image of two or more than four channels OpenCV makes no BGR, and of one of four
-    it leaves one out; models/sr_model.py:180, what is no colour does not fit a PNG.
+    """Faults: utils/img_util.py:68, of an image of two or more than four channels OpenCV makes no BGR, and of four it
+    leaves one out; models/sr_model.py:180, what is no colour does not fit a PNG.
     Mend: channels stay in their order, and a validation saves them as a TIFF.
     """
 

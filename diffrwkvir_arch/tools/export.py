@@ -34,9 +34,9 @@ examples:
 
 FILE.onnx is for ONNX Runtime and what else reads ONNX (pip install 'diffrwkvir[onnx]'), FILE.pt2 for torch.export.load.
 Both map `lq` (1, 3, H, W), RGB in [0, 1], to `restored` (1, 3, scale*H, scale*W); networks that inpaint take `mask`
-(1, 1, H, W), 1 in the hole, too, and those for grey images one channel. The size is fixed: cut larger images into tiles of it; each then has a prior of its
-own, where `basicsr restore --tile` shares the whole image's. What is written has been run and compared with the
-network."""
+(1, 1, H, W), 1 in the hole, too, and those for grey images one channel. The size is fixed: cut larger images into tiles
+of it; each then has a prior of its own, where `basicsr restore --tile` shares the whole image's. What is written has
+been run and compared with the network."""
 
 
 def argument_parser():

@@ -46,11 +46,11 @@ examples:
 
 Writes FOLDER/NAME.png for every image, NAME.jpg.png where another is called NAME too: grey stays grey, 16 bits stay 16
 bits and floats become 16, an alpha channel is enlarged bicubically (beside grey it is written with three equal
-colours). A network of one channel restores each channel of a colour image by itself. --format jpg is of quality 95 with full colours, webp lossless; these hold 8 bits, and jpg no transparency. A
-photograph is turned as its EXIF says; its colour profile and the rest of its EXIF are kept. What is there already is
-left as it is, so that the same command continues where it was stopped; where it was made of other images, by another
-method or in another way, nothing is done without --force. An image that cannot be restored is reported, and the others
-go on."""
+colours). A network of one channel restores each channel of a colour image by itself. --format jpg is of quality 95 with
+full colours, webp lossless; these hold 8 bits, and jpg no transparency. A photograph is turned as its EXIF says; its
+colour profile and the rest of its EXIF are kept. What is there already is left as it is, so that the same command
+continues where it was stopped; where it was made of other images, by another method or in another way, nothing is done
+without --force. An image that cannot be restored is reported, and the others go on."""
 
 
 def argument_parser():

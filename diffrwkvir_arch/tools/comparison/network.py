@@ -14,7 +14,7 @@ from ..networks import taken_by
 
 
 def on_images(function, *more, channels=3):
-    """function(lq, *more), with mask=mask where there is one, as a function of both joined, (1, channels or +1, h, w)."""
+    """function(lq, *more), with mask=mask where there is one, as a function of both joined, the mask last."""
     return lambda joined: function(joined[:, :channels], *more,
                                    **({'mask': joined[:, channels:]} if joined.shape[1] > channels else {}))
 

@@ -21,7 +21,7 @@ def recognise(path, scale):
 
     Returns:
         tuple: The network with its weights (on the CPU), what maps tensors (the network or a wrapper around it), the
-        multiple that sides must be padded to (or None), its scale, a note that says where its settings are from, and its
+        multiple that sides must be padded to (or None), its scale, a note that says where its settings are from, its
         channels.
 
     Raises:
@@ -101,7 +101,7 @@ def by_spandrel(path, scale=None):
     kinds = spandrel.ImageModelDescriptor, spandrel.MaskedImageModelDescriptor
     channels = descriptor.input_channels, descriptor.output_channels
     if not isinstance(descriptor, kinds) or channels not in ((3, 3), (1, 1)):
-        raise InputError(f'{path}: {descriptor.architecture.name} maps neither RGB images to RGB images nor grey ones to '
+        raise InputError(f'{path}: {descriptor.architecture.name} maps neither RGB images to RGB images nor grey to '
                          'grey ones')
     multiple = descriptor.size_requirements.multiple_of
     note = f'{descriptor.architecture.name}, by spandrel'
