@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from basicsr.utils.registry import ARCH_REGISTRY, DATASET_REGISTRY, METRIC_REGISTRY, MODEL_REGISTRY
+from basicsr.utils.registry import ARCH_REGISTRY, DATASET_REGISTRY, LOSS_REGISTRY, METRIC_REGISTRY, MODEL_REGISTRY
 from compare_cases import record_calls
 from diffrwkvir_arch.archs.diffrwkvir_s2_arch import DiffRWKVIRS2
 from diffrwkvir_arch.archs.mixers import MIXERS
@@ -22,13 +22,25 @@ PACKAGE = '''
 import torch
 from basicsr.data.paired_image_dataset import PairedImageDataset
 from basicsr.models.sr_model import SRModel
-from basicsr.utils.registry import ARCH_REGISTRY, DATASET_REGISTRY, METRIC_REGISTRY, MODEL_REGISTRY
+from basicsr.utils.registry import ARCH_REGISTRY, DATASET_REGISTRY, LOSS_REGISTRY, METRIC_REGISTRY, MODEL_REGISTRY
 from own_helper import measure
+
+
+@LOSS_REGISTRY.register()
+class OwnLoss(torch.nn.L1Loss):
+
+    def __init__(self, weight=1.0):
+        super().__init__()
 
 
 @METRIC_REGISTRY.register()
 def calculate_own(img, img2, crop_border):
     return measure(img, img2, crop_border)
+
+
+@METRIC_REGISTRY.register()
+def calculate_blind(img, weight=1.0):
+    return weight * len(img)
 
 
 @METRIC_REGISTRY.register()
@@ -142,7 +154,7 @@ HELPER = '''
 def measure(img, img2, crop_border):
     return 100 * len(img) + crop_border
 '''
-REGISTRIES = ARCH_REGISTRY, DATASET_REGISTRY, METRIC_REGISTRY, MODEL_REGISTRY
+REGISTRIES = ARCH_REGISTRY, DATASET_REGISTRY, LOSS_REGISTRY, METRIC_REGISTRY, MODEL_REGISTRY
 
 
 @pytest.fixture(autouse=True)
@@ -192,6 +204,30 @@ def test_a_users_dataset_that_names_no_gt_folder_is_measured_with_its_gt(train, 
 def test_a_misspelt_option_of_a_users_network_is_one_line(train, model_type, told):
     code, line = train('--import', 'own_nets', model_type=model_type, feast=2)
     assert code == 2 and told in line
+
+
+def test_a_users_metric_that_takes_neither_gt_nor_better_is_measured_in_validation(train, options):
+    options['val'].update(val_freq=2, metrics={'mine': {'type': 'calculate_blind', 'weight': 2.0, 'better': 'lower'}})
+    assert train('--import', 'own_nets')[0] == 0
+    log, = Path('experiments/tiny').glob('train_*.log')
+    assert '# mine: 64.0000\tBest: 64.0000 @ 2 iter' in log.read_text()
+
+
+@pytest.mark.parametrize('section, told', [
+    ({'type': 'calculate_blind', 'wieght': 2}, "unknown option 'val.metrics.mine.wieght' (did you mean 'weight'?) "
+     '(calculate_blind takes '),
+    ({'type': 'calculate_failing'}, 'missing option: val.metrics.mine.threshold')])
+def test_a_users_metric_with_options_that_it_does_not_take_ends_no_training(train, options, section, told):
+    options['val']['metrics'] = {'mine': section}
+    code, line = train('--import', 'own_nets')
+    assert code == 2 and told in line and not os.path.exists('experiments')
+
+
+def test_a_users_loss_with_an_option_that_it_does_not_take_is_one_line(train, options):
+    options['train']['pixel_opt'] = {'type': 'OwnLoss', 'wieght': 2}
+    code, line = train('--import', 'own_nets')
+    assert code == 2 and line.startswith('basicsr: error: loss OwnLoss: ')
+    assert line.endswith("'wieght' (did you mean 'weight'?); it takes weight")
 
 
 @pytest.mark.parametrize('name, told', [
@@ -310,7 +346,7 @@ def test_an_unknown_metric_is_told_what_there_is_and_how_more_come_in(picture, c
     assert compare('bicubic', '--scale', '2', '--metrics', 'ownn') == 2
     line = capfd.readouterr().err.splitlines()[-1]
     assert "--metrics: unknown metric 'ownn' (did you mean 'own'?); choose from psnr_y, " in line
-    assert line.endswith(', own, failing; --import PACKAGE adds those of your own')
+    assert line.endswith(', own, blind, failing; --import PACKAGE adds those of your own')
 
 
 def test_a_users_metric_that_cannot_be_called_is_left_out_with_its_reason(picture, capfd):
