@@ -197,7 +197,8 @@ def check_metric(path, section, warn):
     if section.get('better', 'higher') not in ('higher', 'lower'):
         raise InputError(f"{path}.better must be higher or lower, got {section['better']!r}")
     options = {key: value for key, value in section.items() if key != 'better'}
-    check_arguments(path, options, metric, warn, strict=is_own(metric),
+    swallows = any(p.kind == p.VAR_KEYWORD for p in inspect.signature(metric).parameters.values())
+    check_arguments(path, options, metric, warn, strict=is_own(metric) or not swallows,
                     left_out=('img', 'img2', 'mask'))
     if 'crop_border' in section and is_own(metric):
         as_count(section, path, 'crop_border', minimum=0)

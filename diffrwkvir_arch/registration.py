@@ -3,10 +3,8 @@ import importlib
 import os
 import pkgutil
 import sys
-from pathlib import Path
 
 from diffrwkvir_arch.errors import InputError, first_line
-from diffrwkvir_arch.option_sections import package_of
 
 
 def import_modules(package, suffix):
@@ -36,14 +34,6 @@ def import_users(names):
         except Exception as error:
             raise InputError(f'--import {name}: {type(error).__name__}: {first_line(error)} (looked for in '
                              f"{os.getcwd()} and among Python's packages)") from error
-
-
-def sources_of(cls):
-    """The Python files of the package that a class or function belongs to; none of what has no files."""
-    package = sys.modules[package_of(cls)]
-    if getattr(package, '__path__', None):
-        return sorted(path for folder in package.__path__ for path in Path(folder).rglob('*.py'))
-    return [Path(package.__file__)] if getattr(package, '__file__', None) else []
 
 
 def register_instead(registry):

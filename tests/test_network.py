@@ -6,7 +6,10 @@ import pytest
 import torch
 from diffrwkvir_arch.archs.diffrwkvir_s1_arch import DiffRWKVIRS1
 from diffrwkvir_arch.archs.diffrwkvir_s2_arch import DiffRWKVIRS2
+from diffrwkvir_arch.archs.feed_forward import FEED_FORWARDS
 from diffrwkvir_arch.archs.mambairv2_attention import pad_symmetric
+from diffrwkvir_arch.archs.mixers import MIXERS
+from diffrwkvir_arch.archs.token_shift import SHIFTS
 from diffrwkvir_arch.archs.tokens import enlarge, pad_to_multiple
 
 SMALL = dict(dim=16, groups=1, blocks=2, head_dim=4, prior_dim=16, encoder_dim=8, upsampler='direct')
@@ -164,6 +167,21 @@ def test_a_network_built_without_memory_is_the_same_once_it_has_weights(load):
 def test_an_impossible_option_is_refused_by_name(option, value):
     with pytest.raises(ValueError, match=option):
         small_s2(**{option: value})
+
+
+@pytest.mark.parametrize('known, option, build', [
+    (MIXERS, 'mixer', lambda dim, head_dim, shift, scan: torch.nn.Conv2d(dim, dim, 1)),
+    (FEED_FORWARDS, 'ffn', lambda dim, compress_ratio: torch.nn.Conv2d(dim, dim, 1)),
+    (SHIFTS, 'shift', lambda dim: torch.nn.Conv2d(dim, dim, 1))])
+def test_a_part_of_ones_own_is_a_choice_by_its_name(monkeypatch, known, option, build):
+    with pytest.raises(ValueError, match=f"{option} must be one of .*, got 'mine'"):
+        small_s2(**{option: 'mine'})
+    monkeypatch.setitem(known, 'mine', build)
+    net = small_s2(**{option: 'mine'})
+    net(torch.rand(1, 3, 6, 6)).sum().backward()
+    part = net.restorer.groups[0].blocks[0].get_submodule(
+        {'mixer': 'mixer', 'ffn': 'feed_forward', 'shift': 'mixer.shift'}[option])
+    assert isinstance(part, torch.nn.Conv2d) and part.weight.grad.any()
 
 
 @pytest.mark.parametrize('lq, told', [

@@ -10,15 +10,42 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from basicsr.utils.registry import ARCH_REGISTRY, DATASET_REGISTRY, MODEL_REGISTRY
-
+from basicsr.utils.registry import ARCH_REGISTRY, DATASET_REGISTRY, LOSS_REGISTRY, METRIC_REGISTRY, MODEL_REGISTRY
+from compare_cases import record_calls
+from diffrwkvir_arch.archs.diffrwkvir_s2_arch import DiffRWKVIRS2
+from diffrwkvir_arch.archs.mixers import MIXERS
 from diffrwkvir_arch.cli import main
+from diffrwkvir_arch.tools.comparison.users_code import code_of, parts_of
+from diffrwkvir_arch.tools.networks import Recipe
 
 PACKAGE = '''
 import torch
 from basicsr.data.paired_image_dataset import PairedImageDataset
 from basicsr.models.sr_model import SRModel
-from basicsr.utils.registry import ARCH_REGISTRY, DATASET_REGISTRY, MODEL_REGISTRY
+from basicsr.utils.registry import ARCH_REGISTRY, DATASET_REGISTRY, LOSS_REGISTRY, METRIC_REGISTRY, MODEL_REGISTRY
+from own_helper import measure
+
+
+@LOSS_REGISTRY.register()
+class OwnLoss(torch.nn.L1Loss):
+
+    def __init__(self, weight=1.0):
+        super().__init__()
+
+
+@METRIC_REGISTRY.register()
+def calculate_own(img, img2, crop_border):
+    return measure(img, img2, crop_border)
+
+
+@METRIC_REGISTRY.register()
+def calculate_blind(img, weight=1.0):
+    return weight * len(img)
+
+
+@METRIC_REGISTRY.register()
+def calculate_failing(img, img2, threshold):
+    return 1.0
 
 
 @ARCH_REGISTRY.register()
@@ -123,17 +150,24 @@ class NeedyItems(Items):
         opt['folder']
 '''
 
+HELPER = '''
+def measure(img, img2, crop_border):
+    return 100 * len(img) + crop_border
+'''
+REGISTRIES = ARCH_REGISTRY, DATASET_REGISTRY, LOSS_REGISTRY, METRIC_REGISTRY, MODEL_REGISTRY
+
 
 @pytest.fixture(autouse=True)
 def packages(workdir, monkeypatch):
     """own_nets and broken_nets in the current directory, unknown to Python and the registries; returns the folder."""
     monkeypatch.setattr(sys, 'path', list(sys.path))
-    for registry in (ARCH_REGISTRY, MODEL_REGISTRY, DATASET_REGISTRY):
+    for registry in REGISTRIES:
         monkeypatch.setattr(registry, '_obj_map', dict(registry._obj_map))
-    for name in ('own_nets', 'broken_nets'):
+    for name in ('own_nets', 'own_helper', 'broken_nets'):
         monkeypatch.delitem(sys.modules, name, raising=False)
     (workdir / 'own_nets').mkdir()
     (workdir / 'own_nets' / '__init__.py').write_text(PACKAGE)
+    (workdir / 'own_helper.py').write_text(HELPER)
     (workdir / 'broken_nets.py').write_text('import own_nets\n1 / 0\n')
     return workdir
 
@@ -170,6 +204,30 @@ def test_a_users_dataset_that_names_no_gt_folder_is_measured_with_its_gt(train, 
 def test_a_misspelt_option_of_a_users_network_is_one_line(train, model_type, told):
     code, line = train('--import', 'own_nets', model_type=model_type, feast=2)
     assert code == 2 and told in line
+
+
+def test_a_users_metric_that_takes_neither_gt_nor_better_is_measured_in_validation(train, options):
+    options['val'].update(val_freq=2, metrics={'mine': {'type': 'calculate_blind', 'weight': 2.0, 'better': 'lower'}})
+    assert train('--import', 'own_nets')[0] == 0
+    log, = Path('experiments/tiny').glob('train_*.log')
+    assert '# mine: 64.0000\tBest: 64.0000 @ 2 iter' in log.read_text()
+
+
+@pytest.mark.parametrize('section, told', [
+    ({'type': 'calculate_blind', 'wieght': 2}, "unknown option 'val.metrics.mine.wieght' (did you mean 'weight'?) "
+     '(calculate_blind takes '),
+    ({'type': 'calculate_failing'}, 'missing option: val.metrics.mine.threshold')])
+def test_a_users_metric_with_options_that_it_does_not_take_ends_no_training(train, options, section, told):
+    options['val']['metrics'] = {'mine': section}
+    code, line = train('--import', 'own_nets')
+    assert code == 2 and told in line and not os.path.exists('experiments')
+
+
+def test_a_users_loss_with_an_option_that_it_does_not_take_is_one_line(train, options):
+    options['train']['pixel_opt'] = {'type': 'OwnLoss', 'wieght': 2}
+    code, line = train('--import', 'own_nets')
+    assert code == 2 and line.startswith('basicsr: error: loss OwnLoss: ')
+    assert line.endswith("'wieght' (did you mean 'weight'?); it takes weight")
 
 
 @pytest.mark.parametrize('name, told', [
@@ -247,17 +305,60 @@ def test_without_its_package_a_users_network_fails_alone_and_the_line_says_what_
     assert lines[-1].endswith('; --import PACKAGE adds those of your own') and lines[-2].startswith('1 results, 1 of ')
 
 
+def rewrite(monkeypatch, path, old, new):
+    """Changes a user's file, and forgets what of it is imported, as a new process would have nothing of it."""
+    source = open(path).read()
+    assert old in source
+    open(path, 'w').write(source.replace(old, new, 1))
+    for name in ('own_nets', 'own_helper'):
+        monkeypatch.delitem(sys.modules, name)
+    for registry in REGISTRIES:
+        for name in [name for name, target in registry if target.__module__ == 'own_nets']:
+            del registry._obj_map[name]
+
+
+@pytest.mark.parametrize('name', ['own', 'calculate_own'])
+def test_a_users_metric_is_one_of_compare(picture, name):
+    assert compare('bicubic', '--scale', '2', '--metrics', name) == 0
+    assert first_result()[name] == 1602    # 16 rows, and the scale as border
+    assert f'photos {name.upper().replace("_", "-")} |' in open('out/results.md').read()
+
+
+def test_a_users_metric_is_measured_anew_when_a_module_that_it_calls_has_changed(method, picture, monkeypatch):
+    seen = record_calls(monkeypatch)
+    method('own')
+    run = 'bicubic', 'own.yml', '--metrics', 'psnr_rgb', 'own'
+    assert compare(*run) == 0 and compare(*run) == 0 and len(seen) == 2
+    rewrite(monkeypatch, 'own_helper.py', '100', '200')
+    assert compare(*run, '--metrics', 'psnr_rgb') == 0
+    # Of the network, which may call that module as well; not of bicubic.
+    assert seen[2:] == [('own', 'a')]
+    assert compare(*run) == 0 and first_result()['own'] == 3202
+
+
+def test_our_network_depends_on_a_users_code_where_its_options_name_a_part_of_it(monkeypatch):
+    monkeypatch.setitem(MIXERS, 'mine', lambda dim, head_dim, shift, scan: torch.nn.Identity())
+    ours, mixed = (Recipe('net', DiffRWKVIRS2, options, 2, 1) for options in ({'mixer': 'ttt'}, {'mixer': 'mine'}))
+    assert code_of(*parts_of(ours)) is None and code_of(*parts_of(mixed)) is not None
+
+
+def test_an_unknown_metric_is_told_what_there_is_and_how_more_come_in(picture, capfd):
+    assert compare('bicubic', '--scale', '2', '--metrics', 'ownn') == 2
+    line = capfd.readouterr().err.splitlines()[-1]
+    assert "--metrics: unknown metric 'ownn' (did you mean 'own'?); choose from psnr_y, " in line
+    assert line.endswith(', own, blind, failing; --import PACKAGE adds those of your own')
+
+
+def test_a_users_metric_that_cannot_be_called_is_left_out_with_its_reason(picture, capfd):
+    assert compare('bicubic', '--scale', '2', '--metrics', 'own', 'failing') == 0
+    assert 'failing left out: ' in capfd.readouterr().out and 'failing' not in first_result()
+
+
 def test_a_users_network_is_measured_anew_when_its_code_has_changed(method, picture, monkeypatch):
     assert compare(method('own')) == 0
     first = first_result()
     assert compare('again=own.yml') == 0 and first_result()['psnr_rgb'] == first['psnr_rgb']
-    source = open('own_nets/__init__.py').read().replace('return self.body(x)\n', 'return 1 - self.body(x)\n', 1)
-    open('own_nets/__init__.py', 'w').write(source)
-    # As a new process would: nothing of the package is there.
-    monkeypatch.delitem(sys.modules, 'own_nets')
-    for registry in (ARCH_REGISTRY, MODEL_REGISTRY, DATASET_REGISTRY):
-        for name in [name for name, cls in registry if cls.__module__ == 'own_nets']:
-            del registry._obj_map[name]
+    rewrite(monkeypatch, 'own_nets/__init__.py', 'return self.body(x)\n', 'return 1 - self.body(x)\n')
     assert compare('own.yml') == 0 and first_result()['psnr_rgb'] != first['psnr_rgb']
 
 

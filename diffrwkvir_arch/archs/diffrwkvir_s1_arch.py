@@ -24,8 +24,8 @@ class DiffRWKVIRS1(nn.Module):
         upsampler (str): 'stepwise' | 'direct'; up_dim (int): channels of the stepwise one.
         shift (str): 'omni' | 'quad' | 'uni' (Fig. 5).
         scan (str): 'omni' | 'split' | '1d'.
-        mixer (str): 'ttt' | 'attention' | 'resnet' | 'rwkv' (Restore-RWKV's).
-        ffn (str): 'cab' | 'mlp_relu' | 'mlp_gelu' | 'gated_mlp'.
+        mixer (str): 'ttt' | 'attention' | 'resnet' | 'rwkv' (Restore-RWKV's), or one of your own: see mixers.py.
+        ffn (str): 'cab' | 'mlp_relu' | 'mlp_gelu' | 'gated_mlp', or one of your own.
         compress_ratio (int): Channels of a block over those between the two convolutions of 'cab'.
         use_checkpoint (bool): Trade time for memory in training.
     """

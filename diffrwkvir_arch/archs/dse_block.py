@@ -33,8 +33,8 @@ class DSEBlock(nn.Module):
         dim (int): Channels C.
         prior_dim (int | None): Width of the prior; None builds a block that no prior guides.
         head_dim, shift, scan: See mixers.StateEvolutionBlock.
-        mixer (str): 'ttt' | 'attention' | 'resnet' | 'rwkv' (Restore-RWKV's).
-        ffn (str): 'cab' | 'mlp_relu' | 'mlp_gelu' | 'gated_mlp'; compress_ratio (int): see ChannelAttentionBlock.
+        mixer (str): A name of MIXERS.
+        ffn (str): A name of FEED_FORWARDS; compress_ratio (int): see ChannelAttentionBlock.
     """
 
     def __init__(self, dim, prior_dim=None, head_dim=16, shift='omni', scan='omni', mixer='ttt', ffn='cab',

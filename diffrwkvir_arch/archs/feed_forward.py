@@ -63,14 +63,17 @@ class GatedMLP(nn.Module):
         return self.leave(value * F.gelu(gate))
 
 
+# Name in an option file -> what builds the part from (dim, compress_ratio); add your own.
+FEED_FORWARDS = {
+    'cab': ChannelAttentionBlock,
+    'mlp_relu': lambda dim, compress_ratio: MLP(dim, nn.ReLU()),
+    'mlp_gelu': lambda dim, compress_ratio: MLP(dim, nn.GELU()),
+    'gated_mlp': lambda dim, compress_ratio: GatedMLP(dim),
+}
+
+
 def build_feed_forward(ffn, dim, compress_ratio=4):
-    """ffn: 'cab' | 'mlp_relu' | 'mlp_gelu' | 'gated_mlp'; compress_ratio concerns 'cab' alone."""
-    if ffn == 'cab':
-        return ChannelAttentionBlock(dim, compress_ratio)
-    if ffn == 'mlp_relu':
-        return MLP(dim, nn.ReLU())
-    if ffn == 'mlp_gelu':
-        return MLP(dim, nn.GELU())
-    if ffn == 'gated_mlp':
-        return GatedMLP(dim)
-    raise ValueError(f"ffn must be 'cab', 'mlp_relu', 'mlp_gelu' or 'gated_mlp', got {ffn!r}")
+    """ffn: a name of FEED_FORWARDS; of ours compress_ratio concerns 'cab' alone."""
+    if ffn not in FEED_FORWARDS:
+        raise ValueError(f'ffn must be one of {tuple(FEED_FORWARDS)}, got {ffn!r}')
+    return FEED_FORWARDS[ffn](dim, compress_ratio)

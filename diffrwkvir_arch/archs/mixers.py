@@ -3,6 +3,10 @@ Restore-RWKV's.
 
 All take and return (B, C, H, W). What is linear in every pixel is a 1x1 convolution: on CPUs oneDNN's convolutions take
 half the time of nn.Linear's matrix products or less, on channels-last images both see the same memory.
+
+One of your own is a line in your package, and `mixer: mine` in the option file:
+    MIXERS['mine'] = lambda dim, head_dim, shift, scan: MyMixer(dim)
+SHIFTS of token_shift.py and FEED_FORWARDS of feed_forward.py are extended likewise.
 """
 import torch
 import torch.nn.functional as F
@@ -114,24 +118,24 @@ class ConvMixer(nn.Sequential):
         super().__init__(nn.Conv2d(dim, dim, 3, padding=1), nn.ReLU(), begin_small(nn.Conv2d(dim, dim, 3, padding=1)))
 
 
+# Name in an option file -> what builds the mixer from (dim, head_dim, shift, scan); add your own.
+MIXERS = {
+    'ttt': StateEvolutionBlock,
+    'attention': lambda dim, head_dim, shift, scan: Attention(dim, head_dim),
+    'resnet': lambda dim, head_dim, shift, scan: ConvMixer(dim),
+    'rwkv': lambda dim, head_dim, shift, scan: BidirectionalWKV(dim, shift),
+}
+
+
 def build_mixer(mixer, dim, head_dim, shift, scan):
-    """mixer: 'ttt' (state evolution) | 'attention' | 'resnet' | 'rwkv'; only 'ttt' scans, only it and 'rwkv' shift.
+    """mixer: a name of MIXERS; of ours only 'ttt' (state evolution) scans, only it and 'rwkv' shift.
 
     Raises:
         ValueError: An argument cannot be used, whether this mixer does or not.
     """
     if dim % head_dim:
         raise ValueError(f'head_dim must divide dim, got head_dim {head_dim} and dim {dim}')
-    if shift not in SHIFTS:
-        raise ValueError(f'shift must be one of {tuple(SHIFTS)}, got {shift!r}')
-    if scan not in SCANS:
-        raise ValueError(f'scan must be one of {SCANS}, got {scan!r}')
-    if mixer == 'ttt':
-        return StateEvolutionBlock(dim, head_dim, shift, scan)
-    if mixer == 'attention':
-        return Attention(dim, head_dim)
-    if mixer == 'resnet':
-        return ConvMixer(dim)
-    if mixer == 'rwkv':
-        return BidirectionalWKV(dim, shift)
-    raise ValueError(f"mixer must be 'ttt', 'attention', 'resnet' or 'rwkv', got {mixer!r}")
+    for name, value, known in (('mixer', mixer, MIXERS), ('shift', shift, SHIFTS), ('scan', scan, SCANS)):
+        if value not in known:
+            raise ValueError(f'{name} must be one of {tuple(known)}, got {value!r}')
+    return MIXERS[mixer](dim, head_dim, shift, scan)

@@ -64,4 +64,5 @@ class UniShift(nn.Module):
         return F.pad(x.flatten(2), (1, -1)).view_as(x)
 
 
+# Name in an option file -> what builds the shift from (dim); add your own.
 SHIFTS = {'omni': OmniShift, 'quad': QuadShift, 'uni': UniShift}

@@ -4,7 +4,6 @@ A wrong call (shapes that differ, an unknown option, a missing file) is an Input
 flat to be measured is none: it gives nan and a warning with the reason, so that it cannot end a training.
 """
 import functools
-import inspect
 import math
 import warnings
 
@@ -13,24 +12,16 @@ from basicsr.metrics.metric_util import to_y_channel
 
 from diffrwkvir_arch.errors import InputError
 
-# BasicSR hands to every metric whatever the model has of these, and `better`, which only ranks checkpoints.
-HANDED_TO_ALL = {'img2', 'mask', 'better'}
-
 
 class Unmeasurable(Exception):
     """The metric is not defined on this image; the message says why."""
 
 
 def basicsr_metric(metric):
-    """Decorator: leaves out what BasicSR hands to every metric and this one does not take; Unmeasurable becomes nan.
-
-    The signature stays the metric's own, which is what option files are checked against.
-    """
-    taken = inspect.signature(metric).parameters
+    """Decorator: Unmeasurable becomes nan. The signature stays the metric's own; option files are checked against it."""
 
     @functools.wraps(metric)
     def measure(*args, **options):
-        options = {name: value for name, value in options.items() if name in taken or name not in HANDED_TO_ALL}
         try:
             return metric(*args, **options)
         except Unmeasurable as reason:

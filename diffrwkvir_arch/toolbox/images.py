@@ -10,6 +10,7 @@ from basicsr.utils.registry import METRIC_REGISTRY
 from diffrwkvir_arch.errors import InputError
 from diffrwkvir_arch.option_sections import is_own
 from diffrwkvir_arch.toolbox.patching import swap
+from diffrwkvir_arch.toolbox.registries import refuse_misfit
 
 
 def mend():
@@ -29,14 +30,19 @@ def mend_jpeg_quality():
     swap(degradations, 'add_jpg_compression', add_jpg_compression)
 
 
+# Whether a metric takes it or not: the GT, the mask, and `better`.
+HANDED_TO_ALL = ('img2', 'mask', 'better')
 # The least side of what SSIM and PSNR can measure.
 LEAST_SIDE = {'calculate_ssim': 11, 'calculate_psnr': 1}
 
 
 def mend_calling_metrics():
     """Faults: metrics/__init__.py:18, PSNR on a SingleImageDataset ends in "missing 1 required positional argument:
-    'img2'"; metrics/psnr_ssim.py:35 and 116, of an image within its crop_border SSIM ends in OpenCV's assertion.
-    Mend: says which metric and what to do; and nan with a warning, as for all that cannot be measured.
+    'img2'"; metrics/psnr_ssim.py:35 and 116, of an image within its crop_border SSIM ends in OpenCV's assertion;
+    models/sr_model.py:188 hands every metric the GT, and `better`, which only ranks checkpoints: one that does not take
+    them, or another option, ends in a TypeError.
+    Mend: says which metric and what to do; nan with a warning, as for all that cannot be measured; what is handed to
+    all is left out where a metric does not take it.
     """
 
     def calculate_metric(data, opt):
@@ -50,9 +56,18 @@ def mend_calling_metrics():
                 warnings.warn(f'{opt["type"]} is nan: an image of {width}x{height} pixels has less than '
                               f'{least}x{least} inside crop_border: {border}', stacklevel=2)
                 return math.nan
+        data, opt = ({key: value for key, value in given.items() if key not in HANDED_TO_ALL or
+                      takes(opt['type'], key)} for given in (data, opt))
+        refuse_misfit('metric', METRIC_REGISTRY, opt, data)
         return calculate_metric.upstream(data, opt)
 
     swap(basicsr.metrics, 'calculate_metric', calculate_metric)
+
+
+def takes(metric_type, argument):
+    """Whether a registered metric may be called with an argument of that name."""
+    parameters = inspect.signature(METRIC_REGISTRY.get(metric_type)).parameters.values()
+    return any(parameter.name == argument or parameter.kind == parameter.VAR_KEYWORD for parameter in parameters)
 
 
 def has_gt(options, cls):

@@ -2,7 +2,8 @@
 import inspect
 
 import basicsr.archs
-from basicsr.utils.registry import ARCH_REGISTRY, Registry
+import basicsr.losses
+from basicsr.utils.registry import ARCH_REGISTRY, LOSS_REGISTRY, Registry
 
 from diffrwkvir_arch.errors import InputError, did_you_mean
 from diffrwkvir_arch.toolbox.patching import swap
@@ -12,7 +13,7 @@ def mend():
     """Applies the mends of this file."""
     mend_lookup()
     mend_registering_twice()
-    mend_building_networks()
+    mend_building()
 
 
 def mend_lookup():
@@ -47,25 +48,43 @@ def mend_registering_twice():
     swap(Registry, '_do_register', _do_register)
 
 
-def mend_building_networks():
-    """Fault: archs/__init__.py:22, an option that a network does not take, or lacks, ends in a traceback. Option files
-    are checked before; but a third party's model may still change the options, and is let go on.
-    Mend: one line that says what the network takes.
+def mend_building():
+    """Fault: archs/__init__.py:22, losses/__init__.py:24, an option that a network or loss does
+    not take, or lacks, ends in a traceback. Option files are checked before; but a third party's model may
+    still change the options, and is let go on.
+    Mend: one line that says what the class takes.
     """
 
     def build_network(opt):
-        options = dict(opt)
-        arch = ARCH_REGISTRY.get(options.pop('type'))
-        known = inspect.signature(arch)
-        try:
-            known.bind(**options)
-        except TypeError as error:
-            unknown = next((key for key in options if f"'{key}'" in str(error)), '')
-            raise InputError(f'network {opt["type"]}: {error}{did_you_mean(unknown, known.parameters)}; it takes '
-                             f'{", ".join(known.parameters) or "no options"}') from None
+        refuse_misfit('network', ARCH_REGISTRY, opt)
         return build_network.upstream(opt)
 
+    def build_loss(opt):
+        refuse_misfit('loss', LOSS_REGISTRY, opt)
+        return build_loss.upstream(opt)
+
     swap(basicsr.archs, 'build_network', build_network)
+    swap(basicsr.losses, 'build_loss', build_loss)
+
+
+def refuse_misfit(kind, registry, opt, given=()):
+    """Raises InputError where what is registered as opt['type'] cannot be called with the other options.
+
+    Args:
+        kind (str): What to call it in the message.
+        registry (Registry), opt (dict).
+        given (iterable of str): Arguments that it gets beside its options.
+    """
+    options = dict(opt)
+    name = options.pop('type')
+    known = inspect.signature(registry.get(name))
+    try:
+        known.bind(**options, **dict.fromkeys(given))
+    except TypeError as error:
+        unknown = next((key for key in options if f"'{key}'" in str(error)), '')
+        taken = [key for key in known.parameters if key not in given]
+        raise InputError(f'{kind} {name}: {error}{did_you_mean(unknown, taken)}; it takes '
+                         f'{", ".join(taken) or "no options"}') from None
 
 
 def _identity(obj):

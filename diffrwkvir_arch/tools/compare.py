@@ -62,7 +62,7 @@ def argument_parser():
     parser.add_argument('-o', '--output', default='results/compare', metavar='FOLDER', help='default: %(default)s')
     parser.add_argument('--metrics', nargs='+', metavar='NAME', help='psnr_y ssim_y psnr_rgb ssim_rgb rmse sam '
                         'lpips_alex niqe, at scale 1 hole_psnr hole_ssim lpips_vgg too (default: all whose weights are '
-                        'there), and of sets as a whole fid kid')
+                        'there), and of sets as a whole fid kid; calculate_NAME of --import by its NAME')
     parser.add_argument('--input', nargs=3, type=int, metavar=('C', 'H', 'W'),
                         help='LQ size for FLOPs (default: that of the first image, or of a tile)')
     parser.add_argument('--tile', type=int, metavar='PIXELS', help='restore larger LQs in tiles of this side')

@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 import torch
 from basicsr.utils import tensor2img
+from basicsr.utils.registry import METRIC_REGISTRY
 
 from diffrwkvir_arch.device import out_of_memory
 from diffrwkvir_arch.errors import InputError, one_line
@@ -22,6 +23,7 @@ from .journal import key_of
 from .network import finished
 from .scoring import score
 from .set_scoring import score_set
+from .users_code import code_of
 
 
 @dataclass
@@ -79,6 +81,8 @@ class Contestant:
     def __init__(self, method, settings, journal):
         self.method, self.settings, self.journal = method, settings, journal
         self.identity = method.identity()
+        codes = {name: code_of(METRIC_REGISTRY.get(options['type'])) for name, options in settings.metrics.items()}
+        self.metric_codes = {name: code for name, code in codes.items() if code}
         self.warmed_up_on = set()
 
     @cached_property
@@ -113,6 +117,8 @@ class Contestant:
         if self.lacking(found):
             more = score(restored, sample.gt, sample.mask, self.lacking(found))
             found = {**found, 'scores': {**found['scores'], **more}}
+            if self.metric_codes:
+                found['metric_codes'] = {**found.get('metric_codes', {}), **self.metric_codes}
         if self.settings.save_images:
             found = {**found, 'keep': True}
         if found != self.journal.get(key):
@@ -120,8 +126,10 @@ class Contestant:
         return found, computed
 
     def lacking(self, found):
-        """The metrics that a result was not measured by."""
-        return {name: options for name, options in self.settings.metrics.items() if name not in found['scores']}
+        """The metrics that a result was not measured by, or by other code."""
+        codes = found.get('metric_codes', {})
+        return {name: options for name, options in self.settings.metrics.items()
+                if name not in found['scores'] or codes.get(name) != self.metric_codes.get(name)}
 
     def set_scores(self, image_set, rows):
         """What score_set finds on the restored images in files."""

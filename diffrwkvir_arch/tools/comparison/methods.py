@@ -8,8 +8,6 @@ import numpy as np
 
 from diffrwkvir_arch.errors import InputError, did_you_mean
 from diffrwkvir_arch.option_file import SHIPPED_WEIGHTS, find_checkpoint, made_by
-from diffrwkvir_arch.option_sections import is_own
-from diffrwkvir_arch.registration import sources_of
 from diffrwkvir_arch.toolbox.checkpoints import read_checkpoint
 from diffrwkvir_arch.toolbox.network_options import described
 from diffrwkvir_arch.toolbox.options import SHIPPED_OPTIONS, load_option_file
@@ -20,6 +18,7 @@ from .image_sets import digest
 from .names import OPTION_SUFFIXES, as_file_name, own_or_shipped, split_label, split_pair
 from .network import Network
 from .recognition import recognise
+from .users_code import code_of, parts_of
 
 # For the help of commands that take one method.
 NETWORKS = """\
@@ -62,8 +61,8 @@ class Method:
         if not os.path.isfile(path):
             raise InputError(f'{path} does not exist{made_by(path)}')
         network = [recipe.arch.__name__, recipe.options, recipe.scale] if recipe else None
-        if recipe and not is_own(recipe.arch):
-            network.append(digest(*(file.read_bytes() for file in sources_of(recipe.arch))))
+        if recipe and (code := code_of(*parts_of(recipe))):
+            network.append(code)
         return [network, digest(np.fromfile(path, np.uint8)), key]
 
     def resolve(self):

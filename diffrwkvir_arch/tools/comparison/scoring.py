@@ -1,15 +1,18 @@
 """Which metrics there are, and one image's scores by them, as far as they work; those of a set are in set_scoring."""
+import inspect
 import math
 import warnings
 
 import cv2
 import numpy as np
 from basicsr.metrics import calculate_metric
+from basicsr.utils.registry import METRIC_REGISTRY
 
-from diffrwkvir_arch.errors import InputError, did_you_mean, first_line
+from diffrwkvir_arch.errors import InputError, did_you_mean, first_line, one_line
 from diffrwkvir_arch.metrics.hole_metric import takes_mask
 from diffrwkvir_arch.metrics.inception_metric import SetScores, is_of_set
 from diffrwkvir_arch.metrics.protocols import protocol_metrics
+from diffrwkvir_arch.option_sections import is_own
 from diffrwkvir_arch.toolbox.images import needs_gt
 
 PROBE_SIZE = 256
@@ -65,7 +68,8 @@ def choose_metrics(names, scale):
     """The metrics of --metrics.
 
     Args:
-        names (list of str | None): None for all that are measured image by image.
+        names (list of str | None): Those of known_metrics, or registered ones with or without 'calculate_', of which a
+            package may have its own. None for all known ones that are measured image by image.
 
     Returns:
         dict: Name -> options.
@@ -74,12 +78,28 @@ def choose_metrics(names, scale):
         InputError: An unknown name.
     """
     known = known_metrics(scale)
+    chosen = {name: options for name, options in known.items()
+              if (name in names if names else not is_of_set(options['type']))}
     for name in names or []:
         if name not in known:
-            raise InputError(f"--metrics: unknown metric '{name}'{did_you_mean(name, known)}; choose from "
-                             f'{", ".join(known)}')
-    return {name: options for name, options in known.items()
-            if (name in names if names else not is_of_set(options['type']))}
+            chosen[name] = registered_metric(name, scale, known)
+    return chosen
+
+
+def registered_metric(name, scale, known):
+    """Options of a metric by its registered name; with the scale as border, where it takes one and images are enlarged.
+
+    Raises:
+        InputError: Nothing is registered under that name; `known` are the other ones there are.
+    """
+    registered = {key.removeprefix('calculate_'): key for key, _ in METRIC_REGISTRY}
+    kind = name if name in METRIC_REGISTRY else registered.get(name)
+    if kind is None:
+        names = {**known, **registered}
+        raise InputError(f"--metrics: unknown metric '{name}'{did_you_mean(name, names)}; choose from "
+                         f'{", ".join(names)}; --import PACKAGE adds those of your own')
+    takes_border = 'crop_border' in inspect.signature(METRIC_REGISTRY.get(kind)).parameters
+    return {'type': kind, **({'crop_border': scale if scale > 1 else 0} if takes_border else {})}
 
 
 def usable_metrics(metrics):
@@ -99,6 +119,10 @@ def usable_metrics(metrics):
                 measure({'img': noise[0], 'img2': noise[1]}, hole, options)
         except (InputError, ImportError, OSError) as error:
             unusable[name] = first_line(error)
+        except Exception as error:
+            if is_own(METRIC_REGISTRY.get(options['type'])):
+                raise
+            unusable[name] = one_line(error)
         else:
             usable[name] = options
     return usable, unusable
