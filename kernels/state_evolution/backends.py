@@ -1,4 +1,5 @@
 """Which body computes a call, and why one cannot."""
+import warnings
 from functools import cache
 from importlib import import_module
 
@@ -42,7 +43,18 @@ def fastest(device, dtype):
     if torch.compiler.is_exporting() or is_transforming():
         return 'plain'
     fast = {'cuda': 'triton', 'cpu': 'numba'}.get(device.type)
-    return fast if fast and not why_not(fast, device, dtype) else 'chunked'
+    if fast and not why_not(fast, device, dtype):
+        return fast
+    # That float64 is slower needs no saying.
+    reason = fast and why_not(fast, device, torch.float32)
+    if reason:
+        warn_once(f"state_evolution takes 'chunked', which is slower: backend {fast!r} cannot run here: {reason}")
+    return 'chunked'
+
+
+@cache
+def warn_once(text):
+    warnings.warn(text, stacklevel=2)
 
 
 @torch.compiler.assume_constant_result
@@ -60,12 +72,16 @@ def why_not(backend, device, dtype):
         try:
             body = import_module('.numba_body', __package__)
         except Exception as error:    # numba may be absent, or refuse the NumPy or the Python that it meets
-            return f'numba cannot be imported ({error}); pip install -U numba'
+            return f'numba cannot be imported ({first_line(error)}); pip install -U numba'
         return body.why_not()
     if backend == 'triton':
         try:
             body = import_module('.triton_body', __package__)
         except Exception as error:
-            return f'Triton cannot be imported ({error}); pip install -U triton'
+            return f'Triton cannot be imported ({first_line(error)}); pip install -U triton'
         return body.why_not(device, dtype)
     return None
+
+
+def first_line(error):
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -1,6 +1,7 @@
 """State evolution by Triton kernels: what is launched on what, for the operators that operators.py registers."""
 import torch
 import triton
+import triton.language as tl
 
 VERSION = tuple(map(int, triton.__version__.split('.')[:2]))
 if VERSION < (3, 3):
@@ -9,6 +10,7 @@ if VERSION < (3, 5):
     from .triton_range import accept_disable_licm
     accept_disable_licm()
 
+from .backends import first_line
 from .triton_backward import adjoint_walk, gradients
 from .triton_chunks import prepare
 from .triton_forward import compose, walk
@@ -21,17 +23,26 @@ def why_not(device, *dtypes):
         return 'it computes in float32, not in float64'
     if not isinstance(walk, triton.runtime.JITFunction):    # TRITON_INTERPRET=1
         return None
-    if device.type != 'cuda' or torch.version.hip:
+    if device.type != 'cuda':
         return f'it computes tensors on NVIDIA GPUs, these are on {device}'
+    if torch.version.hip:
+        return f'it is written for NVIDIA GPUs, {device} is one of AMD (ROCm {torch.version.hip})'
     major, minor = torch.cuda.get_device_capability(device)
     if major < 8:
         return f'it needs compute capability 8.0 or newer, {device} has {major}.{minor}'
     try:
-        # Compiles a small C program the first time, for which there may be no compiler.
-        triton.runtime.driver.active.get_current_target()
+        with torch.cuda.device(device):
+            probe.warmup(torch.float32, grid=(1,))
     except Exception as error:
-        return f"Triton's driver does not start ({error})"
+        return (f'Triton cannot compile ({first_line(error)}); it needs a C compiler (CC), ptxas (TRITON_PTXAS_PATH) '
+                'and a folder to write to (TRITON_CACHE_DIR)')
     return None
+
+
+@triton.jit
+def probe(x):
+    """Compiled, not run: shows what is missing before the first call does."""
+    tl.store(x, 0.)
 
 
 def states_shape(q, v, scans, chunk_size):

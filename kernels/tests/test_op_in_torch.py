@@ -212,3 +212,16 @@ def test_mmengine_counts_the_same_multiply_adds(backend):
     block, x = block_and_input(backend)
     flops = analysis.FlopAnalyzer(block, (x,)).set_op_handle(**MMENGINE_HANDLES).by_operator()
     assert flops[backend] == 4 * 3 * (4 * 4) * 20 * 2 * 2
+
+
+def test_a_compiled_call_is_refused_in_the_same_words():
+    inputs = make_inputs(dtype=torch.float32)[:5]
+
+    @torch.compile(backend='eager')
+    def call(inputs, **options):
+        return state_evolution(*inputs, **options)
+
+    with pytest.raises(ValueError, match="^backend must be one of .*got 'cuda'$"):
+        call(inputs, backend='cuda')
+    with pytest.raises(ValueError, match="^backend 'triton' cannot run here: [^\n]*$"):
+        call(inputs, backend='triton')

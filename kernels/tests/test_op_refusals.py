@@ -6,7 +6,7 @@ import pytest
 import torch
 from op_cases import NAMES, make_inputs
 
-from state_evolution import state_evolution, state_evolution_2d
+from state_evolution import backends, state_evolution, state_evolution_2d
 from state_evolution.backends import why_not
 
 
@@ -77,18 +77,27 @@ def test_a_backend_that_cannot_run_says_why(monkeypatch):
         state_evolution(**{name: x.to('meta') for name, x in tensors.items()}, backend='numba')
 
 
-def test_a_compiled_call_is_refused_in_the_same_words():
-    tensors = inputs()
-    del tensors['initial_state']
+@pytest.mark.parametrize('device, fast', [('cpu', 'numba'), ('cuda:0', 'triton')])
+@pytest.mark.parametrize('error', [ImportError('too old'), OSError('no such library'), RuntimeError('broken\nin words'),
+                                   AttributeError()])
+def test_auto_does_without_a_broken_backend_and_warns_once(monkeypatch, device, fast, error):
+    def broken(*name):
+        raise error
 
-    @torch.compile(backend='eager')
-    def call(tensors, **options):
-        return state_evolution(**tensors, **options)
+    monkeypatch.setattr(backends, 'import_module', broken)
+    why_not.cache_clear()
+    backends.warn_once.cache_clear()
+    with pytest.warns(match=f"takes 'chunked', which is slower: backend '{fast}' .*pip install -U {fast}$") as warned:
+        chosen = [backends.choose_backend('auto', torch.device(device), torch.float32) for _ in range(2)]
+    why_not.cache_clear()
+    assert chosen == ['chunked'] * 2
+    assert len(warned) == 1 and '\n' not in str(warned[0].message)
 
-    with pytest.raises(ValueError, match="^backend must be one of .*got 'cuda'$"):
-        call(tensors, backend='cuda')
-    with pytest.raises(ValueError, match="^backend 'triton' cannot run here: [^\n]*$"):
-        call(tensors, backend='triton')
+
+@pytest.mark.parametrize('device', ['mps', 'xpu', 'meta'])
+def test_auto_is_chunked_on_other_devices(device, recwarn):
+    assert backends.choose_backend('auto', torch.device(device), torch.float32) == 'chunked'
+    assert not recwarn
 
 
 def test_a_misspelt_option_is_refused():

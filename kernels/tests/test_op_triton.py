@@ -1,17 +1,21 @@
 """The Triton kernels compute the definition: on a GPU if there is one, and everywhere through Triton's interpreter."""
 import json
 import os
+import re
 import subprocess
 import sys
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 import torch
 
-pytest.importorskip('triton')
+triton = pytest.importorskip('triton')
 
 from op_cases import REGIMES, make_inputs, relative_error
 from triton_cases import CASES, changed_by_strides, measure, public_face
+from triton_compiled import AbsentGpu
 
 from state_evolution import state_evolution, triton_body, triton_plan
 
@@ -138,13 +142,43 @@ def test_more_directions_than_an_integer_holds_are_refused():
         triton_plan.Plan(*inputs, 1, 1, [0] * 32)
 
 
-def test_without_a_driver_triton_is_left_out_and_says_why(monkeypatch):
-    monkeypatch.setattr(torch.cuda, 'get_device_capability', lambda device: (9, 0))
-    monkeypatch.setattr(triton_body.triton.runtime.driver, '_active', NoDriver())
-    assert triton_body.why_not(torch.device('cuda'), torch.float32) == \
-        "Triton's driver does not start (Failed to find C compiler)"
+@contextmanager
+def absent_gpu(driver):
+    """Triton with this driver, while PyTorch finds a GPU of compute capability 9.0."""
+    triton.runtime.driver.set_active(driver)
+    try:
+        with patch.object(torch.cuda, 'get_device_capability', lambda device: (9, 0)), \
+                patch.object(torch.cuda, 'device', nullcontext):
+            yield torch.device('cuda:0')
+    finally:
+        with suppress(RuntimeError):    # Without a GPU there is no driver to go back to.
+            triton.runtime.driver.reset_active()
 
 
 class NoDriver:
-    def get_current_target(self):
-        raise RuntimeError('Failed to find C compiler')
+    def get_current_device(self):
+        raise RuntimeError('Failed to find C compiler\nin any place')
+
+
+def test_without_a_driver_triton_is_left_out_and_says_why():
+    with absent_gpu(NoDriver()) as device:
+        assert re.fullmatch(r"Triton cannot compile \(Failed to find C compiler\); it needs .*",
+                            triton_body.why_not(device, torch.float32))
+
+
+def test_without_a_folder_to_compile_into_triton_is_left_out_and_says_why(tmp_path, monkeypatch):
+    (tmp_path / 'file').touch()
+    with absent_gpu(AbsentGpu(90)) as device:
+        monkeypatch.setenv('TRITON_CACHE_DIR', str(tmp_path / 'file' / 'cache'))
+        assert re.search(r'Not a directory.* and a folder to write to \(TRITON_CACHE_DIR\)',
+                         triton_body.why_not(device, torch.float32))
+        monkeypatch.setenv('TRITON_CACHE_DIR', str(tmp_path))
+        assert triton_body.why_not(device, torch.float32) is None
+
+
+@pytest.mark.parametrize('capability, hip, words', [((7, 5), None, 'compute capability 8.0 or newer, cuda:0 has 7.5'),
+                                                    ((9, 4), '6.4', 'cuda:0 is one of AMD')])
+def test_gpus_that_it_is_not_written_for_are_left_out(monkeypatch, capability, hip, words):
+    monkeypatch.setattr(torch.cuda, 'get_device_capability', lambda device: capability)
+    monkeypatch.setattr(torch.version, 'hip', hip)
+    assert words in triton_body.why_not(torch.device('cuda:0'), torch.float32)
