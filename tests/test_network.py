@@ -162,6 +162,18 @@ def test_a_part_of_ones_own_is_a_choice_by_its_name(monkeypatch, known, option, 
     assert isinstance(part, torch.nn.Conv2d) and part.weight.grad.any()
 
 
+def test_a_network_that_was_built_or_moved_without_memory_starts_from_the_same_noise():
+    lq, net = torch.rand(1, 3, 6, 6), small_s2().eval()
+    with torch.device('meta'):
+        built = DiffRWKVIRS2(**SMALL).eval()
+    built.load_state_dict(net.state_dict(), assign=True)
+    moved = copy.deepcopy(net).to('meta').to_empty(device='cpu')
+    moved.load_state_dict(net.state_dict())
+    halved = copy.deepcopy(net).half().float()
+    halved.load_state_dict(net.state_dict())
+    assert all(torch.equal(other(lq), net(lq)) for other in (built, moved, halved))
+
+
 @pytest.mark.parametrize('lq, told', [
     (torch.rand(3, 8, 8), r'\(3, 8, 8\) of torch.float32'),
     (torch.full((1, 3, 8, 8), 128, dtype=torch.uint8), r'\(1, 3, 8, 8\) of torch.uint8')])

@@ -46,14 +46,23 @@ class PriorDiffusion(nn.Module):
         super().__init__()
         if not 4 <= steps <= 20:
             raise ValueError(f'steps must be within 4..20, got {steps}')
-        self.prior_dim, self.steps = prior_dim, steps
+        self.prior_dim, self.steps, self.seed = prior_dim, steps, seed
         self.denoiser = Denoiser(prior_dim, DEPTH)
         # alpha_bar[t] = prod_{s<=t} (1 - beta_s), with alpha_bar[0] = 1: the clean prior.
         beta = torch.linspace(BETA_START, BETA_END, steps, dtype=torch.float64, device='cpu')
         self.alpha_bar = [1.0, *torch.cumprod(1 - beta, 0).tolist()]
-        # On the CPU whatever the default device: the same numbers on every one.
-        start = torch.randn(1, prior_dim, generator=torch.Generator().manual_seed(seed), device='cpu')
-        self.register_buffer('start', start, persistent=False)
+        self.register_buffer('start', self.seeded_noise(), persistent=False)
+
+    def seeded_noise(self):
+        """(1, prior_dim), on the CPU whatever the default device: the same numbers on every one."""
+        generator = torch.Generator('cpu').manual_seed(self.seed)
+        return torch.randn(1, self.prior_dim, generator=generator, device='cpu')
+
+    def _apply(self, fn, recurse=True):
+        super()._apply(fn, recurse)
+        # No checkpoint holds it: after to_empty() nobody else would set it.
+        self.start = self.seeded_noise().to(self.start)
+        return self
 
     def diffuse(self, prior, noise):
         """Eq. 1 over all T steps at once: clean prior and unit noise (B, prior_dim) -> x_T (B, prior_dim)."""
