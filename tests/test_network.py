@@ -162,6 +162,25 @@ def test_a_part_of_ones_own_is_a_choice_by_its_name(monkeypatch, known, option, 
     assert isinstance(part, torch.nn.Conv2d) and part.weight.grad.any()
 
 
+@pytest.mark.parametrize('shape', [(1, 3, 32, 32), (2, 1, 32, 32), (3, 32, 32)])
+def test_gt_of_another_batch_or_other_channels_is_refused_with_both_shapes(shape):
+    with pytest.raises(ValueError) as error:
+        small_s1()(torch.rand(2, 3, 8, 8), torch.rand(shape))
+    assert str(error.value) == f'GT must be (2, 3, 4*h, 4*w) for LQ (2, 3, 8, 8), got {shape}'
+
+
+@pytest.mark.parametrize('shape', [(2, 15), (3, 16), (16, )])
+def test_a_prior_of_another_width_or_batch_is_refused_with_both_shapes(shape):
+    with pytest.raises(ValueError) as error:
+        small_s2().restore(torch.rand(2, 3, 8, 8), torch.rand(shape))
+    assert str(error.value) == f'the prior must be (2, 16) for LQ (2, 3, 8, 8), or one for all, got {shape}'
+
+
+def test_one_prior_serves_all_images_of_a_batch():
+    net, lq, prior = small_s2(), torch.rand(2, 3, 8, 8), torch.rand(1, 16)
+    torch.testing.assert_close(net.restore(lq, prior), net.restore(lq, prior.expand(2, 16)))
+
+
 def test_a_network_that_was_built_or_moved_without_memory_starts_from_the_same_noise():
     lq, net = torch.rand(1, 3, 6, 6), small_s2().eval()
     with torch.device('meta'):
@@ -180,6 +199,11 @@ def test_a_network_that_was_built_or_moved_without_memory_starts_from_the_same_n
 def test_what_is_no_batch_of_images_in_floats_is_refused(lq, told):
     with pytest.raises(ValueError, match=r'LQ must be \(B, C, h, w\) of floats in \[0, 1\], got ' + told):
         small_s2()(lq)
+
+
+def test_an_empty_batch_is_refused():
+    with pytest.raises(ValueError, match=r'at least one image, got \(0, 3, 8, 8\)'):
+        small_s2()(torch.rand(0, 3, 8, 8))
 
 
 def test_a_misspelt_option_is_refused():

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from .diffir_restorer import MULTIPLE, PRIOR_DIM
-from .tokens import pad_to_multiple, refuse_other_size
+from .tokens import pad_to_multiple, refuse_other_shape
 
 
 def activation():
@@ -41,7 +41,7 @@ class CPEN(nn.Module):
 
     def __init__(self, in_channels, gt_channels, scale, n_encoder_res):
         super().__init__()
-        self.scale, self.sees_gt = scale, gt_channels > 0
+        self.scale, self.gt_channels, self.sees_gt = scale, gt_channels, gt_channels > 0
         dim = PRIOR_DIM // 4
         self.E = nn.Sequential(
             nn.Conv2d(in_channels + gt_channels * scale**2, dim, 3, padding=1), activation(),
@@ -57,7 +57,7 @@ class CPEN(nn.Module):
         """lq (B, in_channels, h, w), gt (B, gt_channels, scale*h, scale*w), both in [0, 1], or None -> (B, 256)."""
         x = pad_to_multiple(lq, MULTIPLE)
         if self.sees_gt:
-            refuse_other_size(gt, lq, self.scale)
+            refuse_other_shape(gt, lq, self.gt_channels, self.scale)
             gt = pad_to_multiple(gt, MULTIPLE * self.scale)
             x = torch.cat([x, F.pixel_unshuffle(gt, self.scale)], dim=1)
         return self.mlp(self.E(x).flatten(1))

@@ -8,7 +8,7 @@ from torch import nn
 from .dse_block import DSEBlock
 from .initialisation import begin_small
 from .restorer import join_mask
-from .tokens import pad_to_multiple, refuse_other_size, standardize
+from .tokens import pad_to_multiple, refuse_other_shape, standardize
 
 
 class ResidualBlock(nn.Module):
@@ -54,7 +54,7 @@ class PriorEncoder(nn.Module):
         if levels < 1:
             raise ValueError(f'encoder_levels must be at least 1, got {levels}')
         self.scale, self.in_channels = scale, in_channels
-        self.sees_gt = gt_channels > 0
+        self.gt_channels, self.sees_gt = gt_channels, gt_channels > 0
         self.gt_unshuffle = 3 if scale == 3 else 4
         self.lq_unshuffle = self.gt_unshuffle // scale
         channels = in_channels * self.lq_unshuffle**2 + gt_channels * self.gt_unshuffle**2
@@ -85,7 +85,7 @@ class PriorEncoder(nn.Module):
             raise ValueError('this prior encoder was built for LQ and GT; GT is missing')
         x = F.pixel_unshuffle(pad_to_multiple(lq, self.lq_unshuffle), self.lq_unshuffle)
         if self.sees_gt:
-            refuse_other_size(gt, lq, self.scale)
+            refuse_other_shape(gt, lq, self.gt_channels, self.scale)
             gt = F.pixel_unshuffle(pad_to_multiple(gt, self.gt_unshuffle), self.gt_unshuffle)
             x = torch.cat([x, gt], dim=1)
         x = standardize(x).contiguous(memory_format=torch.channels_last)

@@ -17,6 +17,8 @@ def join_mask(lq, mask, in_channels):
     """LQ (B, C, h, w) and mask (B, 1, h, w), 1 in the hole, or None -> (B, in_channels, h, w), its holes filled."""
     if lq.dim() != 4 or not lq.is_floating_point():
         raise ValueError(f'LQ must be (B, C, h, w) of floats in [0, 1], got {tuple(lq.shape)} of {lq.dtype}')
+    if not len(lq):
+        raise ValueError(f'LQ must hold at least one image, got {tuple(lq.shape)}')
     joined = lq
     if mask is not None:
         expected = (len(lq), 1, *lq.shape[-2:])
@@ -101,7 +103,7 @@ class Restorer(nn.Module):
         if self.inpaints and scale != 1:
             raise ValueError(f'in_channels: {in_channels} beside out_channels: {out_channels} inpaints, which needs '
                              f'scale 1, got {scale}')
-        self.scale, self.in_channels, self.out_channels = scale, in_channels, out_channels
+        self.scale, self.in_channels, self.out_channels, self.prior_dim = scale, in_channels, out_channels, prior_dim
         self.unshuffle = 4 if scale == 1 else 1
         self.stem = nn.Conv2d(in_channels * self.unshuffle**2, dim, 3, padding=1)
         self.groups = nn.ModuleList(
@@ -114,7 +116,7 @@ class Restorer(nn.Module):
 
         Args:
             lq (Tensor): (B, in_channels, h, w) in [0, 1], one channel less with a mask.
-            prior (Tensor): (B, prior_dim).
+            prior (Tensor): (B, prior_dim), or (1, prior_dim) for all images.
             mask (Tensor | None): (B, 1, h, w), 1 in the hole, 0 elsewhere.
             composite (bool): Whether known pixels are those of the LQ; False returns the network's own everywhere,
                 which a loss on known pixels needs.
@@ -127,6 +129,9 @@ class Restorer(nn.Module):
                              'apart, not joined')
         height, width = lq.shape[-2:]
         seen = join_mask(lq, mask, self.in_channels)
+        if prior.dim() != 2 or prior.shape[1] != self.prior_dim or len(prior) not in (1, len(lq)):
+            raise ValueError(f'the prior must be {(len(lq), self.prior_dim)} for LQ {tuple(lq.shape)}, or one for all, '
+                             f'got {tuple(prior.shape)}')
         x = F.pixel_unshuffle(pad_to_multiple(standardize(seen), self.unshuffle), self.unshuffle)
         shallow = self.stem(x.contiguous(memory_format=torch.channels_last))
         deep = shallow

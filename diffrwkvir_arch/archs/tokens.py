@@ -24,8 +24,11 @@ def enlarge(image, scale):
     return F.interpolate(exact, scale_factor=scale, mode='bicubic', antialias=True).to(image.dtype)
 
 
-def refuse_other_size(gt, lq, scale):
-    """Raises ValueError where GT (B, C, H, W) is not `scale` times as large as LQ (B, C, h, w)."""
+def refuse_other_shape(gt, lq, channels, scale):
+    """Raises ValueError where GT is not (B, channels, scale*h, scale*w) for LQ (B, C, h, w)."""
+    if gt.dim() != 4 or gt.shape[:2] != (len(lq), channels):
+        raise ValueError(f'GT must be ({len(lq)}, {channels}, {scale}*h, {scale}*w) for LQ {tuple(lq.shape)}, got '
+                         f'{tuple(gt.shape)}')
     expected = tuple(side * scale for side in lq.shape[-2:])
     if tuple(gt.shape[-2:]) != expected:
         raise ValueError(f'GT must be {scale} times as large as LQ: expected {expected} for LQ {tuple(lq.shape[-2:])}, '
