@@ -142,10 +142,15 @@ def test_gt_of_another_shape_is_refused_with_both_shapes(shape):
         small_s1()(torch.rand(2, 3, 8, 8), torch.rand(shape))
 
 
-@pytest.mark.parametrize('shape', [(2, 15), (1, 16), (3, 16), (16, )])
+@pytest.mark.parametrize('shape', [(2, 15), (3, 16), (16, )])
 def test_a_prior_of_another_shape_is_refused_with_both_shapes(shape):
-    with pytest.raises(ValueError, match=re.escape(f'must be (2, 16) for LQ (2, 3, 8, 8), got {shape}')):
+    with pytest.raises(ValueError, match=re.escape(f'must be (2, 16) for LQ (2, 3, 8, 8), or one for all, got {shape}')):
         small_s2().restore(torch.rand(2, 3, 8, 8), torch.rand(shape))
+
+
+def test_one_prior_serves_all_images_of_a_batch():
+    net, lq, prior = small_s2(), torch.rand(2, 3, 8, 8), torch.rand(1, 16)
+    torch.testing.assert_close(net.restore(lq, prior), net.restore(lq, prior.expand(2, 16)))
 
 
 @pytest.mark.parametrize('load', [

@@ -115,7 +115,7 @@ class Restorer(nn.Module):
 
         Args:
             lq (Tensor): (B, in_channels, h, w) in [0, 1], one channel less with a mask.
-            prior (Tensor): (B, prior_dim).
+            prior (Tensor): (B, prior_dim), or (1, prior_dim) for all images.
             mask (Tensor | None): (B, 1, h, w), 1 in the hole, 0 elsewhere.
             composite (bool): Whether known pixels are those of the LQ; False returns the network's own everywhere,
                 which a loss on known pixels needs.
@@ -128,9 +128,9 @@ class Restorer(nn.Module):
                              'apart, not joined')
         height, width = lq.shape[-2:]
         seen = join_mask(lq, mask, self.in_channels)
-        if tuple(prior.shape) != (len(lq), self.prior_dim):
-            raise ValueError(f'the prior must be {(len(lq), self.prior_dim)} for LQ {tuple(lq.shape)}, got '
-                             f'{tuple(prior.shape)}')
+        if tuple(prior.shape) not in ((len(lq), self.prior_dim), (1, self.prior_dim)):
+            raise ValueError(f'the prior must be {(len(lq), self.prior_dim)} for LQ {tuple(lq.shape)}, or one for all, '
+                             f'got {tuple(prior.shape)}')
         x = F.pixel_unshuffle(pad_to_multiple(standardize(seen), self.unshuffle), self.unshuffle)
         shallow = self.stem(x.contiguous(memory_format=torch.channels_last))
         deep = shallow
