@@ -75,7 +75,7 @@ def adjoint_walk(q, k, d_o, tiles, ratios, leaving, d_states, d_initial,
     for i in tl.range(end - part * segment, num_stages=STAGES, disable_licm=True):
         n = end - 1 - i
         if not MAP:
-            if (i == 0) | (n % INTERVAL == INTERVAL - 1):
+            if i == 0 or n % INTERVAL == INTERVAL - 1:
                 tl.store(d_states + (n // INTERVAL * streams + stream) * DV * DK + place, d_s, inside)
         token, pixel = pixels_of(first + n, reverse, line, stride, length, NARROW, FAR)
         exists = token < length
