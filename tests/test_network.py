@@ -144,7 +144,8 @@ def test_gt_of_another_shape_is_refused_with_both_shapes(shape):
 
 @pytest.mark.parametrize('shape', [(2, 15), (3, 16), (16, )])
 def test_a_prior_of_another_shape_is_refused_with_both_shapes(shape):
-    with pytest.raises(ValueError, match=re.escape(f'must be (2, 16) for LQ (2, 3, 8, 8), or one for all, got {shape}')):
+    told = f'must be (2, 16) for LQ (2, 3, 8, 8), or one for all, got {shape}'
+    with pytest.raises(ValueError, match=re.escape(told)):
         small_s2().restore(torch.rand(2, 3, 8, 8), torch.rand(shape))
 
 
