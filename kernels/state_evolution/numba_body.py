@@ -112,7 +112,7 @@ def run(kernel, scratch, tasks, work, *args):
     """
     threads = min(torch.get_num_threads(), tasks) if work > WORTH_A_THREAD else 1
     if threads == 1:
-        kernel(*args, flat(scratch), 0, tasks)
+        call(kernel, *args, flat(scratch), 0, tasks)
         return
     # More shares than threads: one that is held up leaves its next to the others.
     edges = [share * tasks // (2 * threads) for share in range(2 * threads + 1)]
@@ -122,10 +122,17 @@ def run(kernel, scratch, tasks, work, *args):
         try:
             own = flat(torch.empty_like(scratch))
             for start, stop in shares:
-                kernel(*args, own, start, stop)
+                call(kernel, *args, own, start, stop)
         except BaseException as error:
             errors.append(error)
 
     on_threads(work_off, threads)
     if errors:
         raise errors[0]
+
+
+def call(kernel, *args):
+    try:
+        kernel(*args)
+    except OSError:    # what is compiled by now does not fit on the disk
+        kernel(*args)

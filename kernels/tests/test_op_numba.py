@@ -95,8 +95,8 @@ def test_forked_workers_compute_after_their_parent_used_threads(every_thread):
         assert torch.equal(o, expected)
 
 
-def run_program(**environment):
-    done = subprocess.run([sys.executable, '-c', PROGRAM], env={**os.environ, **environment}, capture_output=True,
+def run_program(program=PROGRAM, **environment):
+    done = subprocess.run([sys.executable, '-c', program], env={**os.environ, **environment}, capture_output=True,
                           text=True, timeout=120)
     assert not done.returncode, done.stderr
     return tuple(map(int, done.stdout.split()))
@@ -105,6 +105,13 @@ def run_program(**environment):
 def test_compiled_code_is_kept_on_disk(tmp_path):
     assert run_program(NUMBA_CACHE_DIR=str(tmp_path)) == (0, 1)
     assert run_program(NUMBA_CACHE_DIR=str(tmp_path)) == (1, 0)
+
+
+def test_a_full_disk_keeps_no_compiled_code_and_stops_nothing(tmp_path):
+    pytest.importorskip('resource', reason='needs limits of file sizes')
+    full = 'import resource\nresource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))' + PROGRAM
+    assert run_program(full, NUMBA_CACHE_DIR=str(tmp_path)) == (0, 1)
+    assert run_program(NUMBA_CACHE_DIR=str(tmp_path)) == (0, 1)
 
 
 def test_where_numba_must_not_compile_auto_is_chunked(monkeypatch):
