@@ -10,6 +10,7 @@ from basicsr.data import build_dataset
 from basicsr.utils.registry import ARCH_REGISTRY
 from diffrwkvir_arch import cli
 from diffrwkvir_arch.errors import InputError
+from diffrwkvir_arch.models.diffrwkvir_s2_model import refuse_unfit_pair
 from diffrwkvir_arch.tools.pairs import write_pairs
 from torch.utils.data import DataLoader
 from two_stage_cases import NETWORK, basicsr, batch, options, run_model, weights
@@ -251,3 +252,28 @@ def test_two_results_of_one_name_are_refused_before_one_is_lost(root):
     dataset = build_dataset({'name': 'same', 'type': 'SingleImageDataset', 'phase': 'test', 'dataroot_lq': str(folder)})
     with pytest.raises(InputError, match=r'a\.jpg and .*a\.png would both be saved as a; rename one'):
         run_model(options(1, root)).nondist_validation(DataLoader(dataset), 0, None, save_img=True)
+
+
+@pytest.mark.parametrize('encoder, diffusion, forward, told', [
+    (torch.nn.Linear(1, 1), {}, 'noise', 'encoder of Stage1 cannot be called as stage 2 calls it: too many positional'),
+    (torch.nn.Bilinear(1, 1, 1), {}, 'lq', "Stage2 cannot be called as stage 2 calls it: got an unexpected keyword"),
+    (torch.nn.Bilinear(1, 1, 1), None, 'noise', 'Stage2 has no diffusion; ')])
+def test_a_pair_of_ones_own_that_does_not_fit_is_one_line(encoder, diffusion, forward, told):
+    class Stage1(torch.nn.Module):
+        restorer = None
+
+    class Stage2(Stage1):
+        def forward(self, lq):
+            pass
+
+    class Noisy(Stage2):
+        def forward(self, lq, noise=None, return_prior=False):
+            pass
+
+    Noisy.__name__ = 'Stage2'
+    first, second = Stage1(), (Noisy if forward == 'noise' else Stage2)()
+    first.encoder = encoder
+    if diffusion is not None:
+        second.diffusion = diffusion
+    with pytest.raises(InputError, match=told):
+        refuse_unfit_pair(first, second)

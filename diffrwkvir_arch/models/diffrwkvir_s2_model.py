@@ -51,6 +51,7 @@ class DiffRWKVIRS2Model(RestorationModel):
 
     def init_training_settings(self):
         stage1 = self.build_stage1().to(self.device)
+        refuse_unfit_pair(stage1, self.get_bare_model(self.net_g))
         self.teacher = stage1.encoder.eval().requires_grad_(False)
         if self.opt['path'].get('pretrain_network_g') is None:
             self.get_bare_model(self.net_g).restorer.load_state_dict(stage1.restorer.state_dict())
@@ -87,6 +88,22 @@ class DiffRWKVIRS2Model(RestorationModel):
 def stage1_of(arch):
     """The name of the first stage of a network whose name ends in S2."""
     return arch.removesuffix('S2') + 'S1'
+
+
+def refuse_unfit_pair(stage1, stage2):
+    """Raises InputError where the networks (Modules) are no pair as the docstring of DiffRWKVIRS2Model has it."""
+    for net, parts in ((stage1, ('restorer', 'encoder')), (stage2, ('restorer', 'diffusion'))):
+        missing = [part for part in parts if not hasattr(net, part)]
+        if missing:
+            raise InputError(f'network_g: {type(net).__name__} has no {" and no ".join(missing)}; see the docstring of '
+                             'DiffRWKVIRS2Model')
+    for net, label, given, options in ((stage1.encoder, 'encoder', 2, ()), (stage2, '', 1, ('noise', 'return_prior'))):
+        try:
+            inspect.signature(net.forward).bind(*[None] * given, **dict.fromkeys(options))
+        except TypeError as error:
+            of = f'{label} of {type(stage1).__name__}' if label else type(net).__name__
+            raise InputError(f'network_g: {of} cannot be called as stage 2 calls it: {error}; see the docstring of '
+                             'DiffRWKVIRS2Model') from None
 
 
 def require_checkpoint(opt, key, stage):
