@@ -230,8 +230,8 @@ def main(argv=None):
         if error.errno in FULL:
             return complain(error, f'no space left on device for {error.filename or "the output"}', arguments)
         if error.errno == errno.EFBIG:
-            return complain(error, f'{error.filename or "the output"}: larger than files may be here (ulimit -f, or the '
-                            'disk)', arguments)
+            return complain(error, f'{error.filename or "the output"}: larger than files may be here (ulimit -f)',
+                            arguments)
         if error.errno in (*FORBIDDEN, *NOWHERE) and error.filename:
             return complain(error, f'{error.filename}: {error.strerror}', arguments)
         raise
