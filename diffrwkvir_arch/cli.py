@@ -151,6 +151,20 @@ def asks_for_help(argv, orig_argv):
         or rest[0] in ('train', 'test') and not {'-h', '--help'}.isdisjoint(rest))
 
 
+def open_closed_streams():
+    """Standard streams that are closed (`2>&-`) lead nowhere instead.
+
+    Python has None in their place, and a file that is opened later gets their number, with what libraries in C print.
+    """
+    for number, (name, mode) in enumerate((('stdin', 'r'), ('stdout', 'w'), ('stderr', 'w'))):
+        if getattr(sys, name) is None:
+            null = os.open(os.devnull, os.O_RDWR)
+            if null != number:
+                os.dup2(null, number)
+                os.close(null)
+            setattr(sys, name, open(number, mode, closefd=False))
+
+
 @contextlib.contextmanager
 def interrupts_told():
     """As `main` does, for the command's imports, which come before it and take seconds."""
@@ -231,6 +245,9 @@ def main(argv=None):
     except OSError as error:
         if error.errno in FULL:
             return complain(error, f'no space left on device for {error.filename or "the output"}', arguments)
+        if error.errno == errno.EFBIG:
+            return complain(error, f'{error.filename or "the output"}: larger than files may be here (ulimit -f)',
+                            arguments)
         if error.errno in (*FORBIDDEN, *NOWHERE) and error.filename:
             return complain(error, f'{error.filename}: {error.strerror}', arguments)
         raise

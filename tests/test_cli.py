@@ -11,6 +11,7 @@ import pytest
 import torch
 import yaml
 from basicsr.archs import build_network
+from PIL import Image
 from torch.distributed import TCPStore
 
 from diffrwkvir_arch import cli
@@ -282,6 +283,8 @@ def test_other_operating_system_errors_are_one_line_where_they_say_it_all(monkey
     for number, text in ((errno.EACCES, 'Permission denied'), (errno.EROFS, 'Read-only file system')):
         fail_with(monkeypatch, OSError(number, text, 'results'))
         assert f'results: {text}' in error_line((main(['test']), capfd.readouterr().err))
+    fail_with(monkeypatch, OSError(errno.EFBIG, 'File too large', 'x.log'))
+    assert 'x.log: larger than files may be here' in error_line((main(['test']), capfd.readouterr().err))
     fail_with(monkeypatch, OSError(errno.EDQUOT, 'Disk quota exceeded', 'x.log'))
     assert 'no space left on device for x.log' in error_line((main(['test']), capfd.readouterr().err))
     for number, text in ((errno.ENOENT, 'No such file or directory'), (errno.ENOTDIR, 'Not a directory')):
@@ -403,6 +406,13 @@ def test_a_closed_pipe_is_no_traceback():
     os.close(write)
     assert done.returncode == 2 and done.stderr.startswith('basicsr: error: the output was closed')
     assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_closed_streams_stop_nothing(tmp_path):
+    Image.new('RGB', (6, 5)).save(tmp_path / 'a.png')
+    command = 'exec "$0" -m diffrwkvir_arch restore a.png -m bicubic --scale 2 -o out <&- >&- 2>&-'
+    done = subprocess.run(['sh', '-c', command, sys.executable], cwd=tmp_path)
+    assert done.returncode == 0 and (tmp_path / 'out/a.png').exists()
 
 
 def test_the_command_runs_from_the_folder_it_is_called_in(options, tmp_path):

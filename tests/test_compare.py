@@ -352,6 +352,7 @@ def test_names_and_pairs_are_told_from_paths(world):
     (['--methods', 'one.pth:two.pth', '--sets', 'alone', '--scale', '2'], 'only an option file takes a second path'),
     (['--methods', 'one.yml', '--sets', 'nowhere'], '--sets nowhere: nowhere is not a folder'),
     (['--methods', 'one.yml', '--sets', 'alone', 'alone'], "--sets: two are called 'alone'"),
+    (['--methods', 'one.yml', '--sets', 'nowhere', 'alone', 'gone'], 'or an option file; --sets gone: gone is not a'),
     (['--methods', 'one.yml', '--sets', 'one.yml'], '--sets one.yml: missing option: datasets'),
     (['--methods', 'none.yml', '--sets', 'alone'], '--methods: none.yml does not exist'),
     (['--methods', 'one.yml', '--sets', 'none.yml'], '--sets none.yml: none.yml does not exist'),

@@ -1,5 +1,7 @@
 """`basicsr restore`: which files it takes, what it passes over, and where the results go."""
+import errno
 import os
+import shlex
 import tempfile
 from pathlib import Path
 
@@ -22,6 +24,27 @@ def save(path):
 
 def results():
     return sorted(path.relative_to('out').as_posix() for path in Path('out').rglob('*') if path.is_file())
+
+
+def test_a_video_is_told_the_way_by_frames(workdir, capsys):
+    clip = "my clip's.MP4"
+    Path(clip).touch()
+    assert main(['restore', clip, *ENLARGE]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"basicsr: error: {clip} is a video; restore its frames: ") and said.count('\n') == 1
+    assert f'ffmpeg -i {shlex.quote(clip)} frames/%06d.png' in said and not Path('out').exists()
+
+
+def test_a_full_disk_names_the_result_and_leaves_no_part_of_it(workdir, capsys, monkeypatch):
+    save('a.png')
+
+    def full(*names):
+        raise OSError(errno.ENOSPC, 'No space left on device')
+
+    monkeypatch.setattr(os, 'replace', full)
+    assert main(['restore', 'a.png', *ENLARGE]) == 2
+    assert f'no space left on device for {Path("out/a.png")}\n' in capsys.readouterr().err
+    assert results() == []
 
 
 def test_subfolders_are_kept_and_otherwise_told(workdir, capsys):

@@ -95,6 +95,19 @@ def check(args):
         raise InputError(f'--output: {args.output} is a file; give a folder')
 
 
+def all_sets(texts, scale, masks):
+    """The ImageSets of the arguments of --sets; one InputError tells all that cannot be used."""
+    sets, refusals = [], []
+    for text in texts:
+        try:
+            sets += parse_sets(text, scale, masks)
+        except InputError as error:
+            refusals.append(str(error))
+    if refusals:
+        raise InputError('; '.join(refusals))
+    return sets
+
+
 def scale_said(methods, sets):
     """The scale that the first of the Methods says, or else the first option file among the arguments of --sets."""
     unusable = None
@@ -160,7 +173,7 @@ def main(arguments=None):
     scale = 1 if args.masks else args.scale or scale_said(methods, args.sets)
     labels = [method.label for method in methods]
     refuse_names(labels, '--methods')
-    sets = [image_set for text in args.sets for image_set in parse_sets(text, scale, args.masks)]
+    sets = all_sets(args.sets, scale, args.masks)
     names = [image_set.name for image_set in sets]
     refuse_names(names, '--sets', pictures_beside(names))
     device = choose_device(args.device, '--device')

@@ -148,7 +148,9 @@ def write_whole(path, parts):
         with partial.open('wb') as file:
             file.writelines(parts)
         os.replace(partial, path)
-    except BaseException:    # a full disk, Ctrl-C
+    except BaseException as error:    # a full disk, Ctrl-C
         with contextlib.suppress(OSError):
             partial.unlink()
+        if isinstance(error, OSError):    # of a full disk, Python tells no name
+            error.filename = error.filename or str(path)
         raise

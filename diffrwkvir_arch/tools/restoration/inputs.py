@@ -1,5 +1,6 @@
 """The images that `basicsr restore` is given: which files, what their results are called, which masks are theirs."""
 import os
+import shlex
 from collections import Counter
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from ..preparation.sources import images_of, visible
 
 # What OpenCV reads, and data sets are not made of.
 READABLE = (*EXTENSIONS, '.jpe', '.jfif', '.gif', '.avif')
+VIDEOS = '.mp4', '.mkv', '.mov', '.avi', '.webm', '.m4v', '.mpg', '.mpeg', '.wmv'
 
 
 def find_images(texts, recursive, output, ending):
@@ -34,6 +36,7 @@ def find_images(texts, recursive, output, ending):
         if not place.exists():
             raise InputError(f'{place} does not exist')
         if not place.is_dir():
+            refuse_video(place)
             relative.setdefault(Path(os.path.abspath(place)), (place, Path(place.name)))
             continue
         refuse_results_among_images(place, recursive, output)
@@ -46,6 +49,14 @@ def find_images(texts, recursive, output, ending):
         others += other_things(place, recursive)
     said = ', '.join(f'{count} {what}' for what, count in sorted(others.items()))
     return named(list(relative.values()), output, ending), said and f'passed over: {said}'
+
+
+def refuse_video(path):
+    if path.suffix.lower() in VIDEOS:
+        clip = shlex.quote(str(path))
+        raise InputError(f'{path} is a video; restore its frames: mkdir frames && ffmpeg -i {clip} frames/%06d.png && '
+                         'basicsr restore frames -o restored && ffmpeg -framerate FPS -i restored/%06d.png '
+                         f"-i {clip} -map 0:v -map '1:a?' -pix_fmt yuv420p restored.mp4")
 
 
 def refuse_results_among_images(folder, recursive, output):
