@@ -8,7 +8,7 @@ from basicsr.data import degradations
 from basicsr.utils.registry import METRIC_REGISTRY
 
 from diffrwkvir_arch.errors import InputError
-from diffrwkvir_arch.option_sections import is_own
+from diffrwkvir_arch.option_sections import is_own, takes_anything
 from diffrwkvir_arch.toolbox.patching import swap
 from diffrwkvir_arch.toolbox.registries import refuse_misfit
 
@@ -66,8 +66,8 @@ def mend_calling_metrics():
 
 def takes(metric_type, argument):
     """Whether a registered metric may be called with an argument of that name."""
-    parameters = inspect.signature(METRIC_REGISTRY.get(metric_type)).parameters.values()
-    return any(parameter.name == argument or parameter.kind == parameter.VAR_KEYWORD for parameter in parameters)
+    metric = METRIC_REGISTRY.get(metric_type)
+    return argument in inspect.signature(metric).parameters or takes_anything(metric)
 
 
 def has_gt(options, cls):
