@@ -15,6 +15,7 @@ from basicsr.utils.dist_util import get_dist_info, init_dist, master_only
 
 from diffrwkvir_arch import option_file
 from diffrwkvir_arch.errors import InputError, did_you_mean, first_line
+from diffrwkvir_arch.option_datasets import expanded_places
 from diffrwkvir_arch.ranks import refuse_without_launcher
 from diffrwkvir_arch.registration import import_users
 from diffrwkvir_arch.toolbox.arguments import drop_local_rank, option_arguments
@@ -250,9 +251,7 @@ def add_paths(opt, root_path):
         dataset['phase'] = key.split('_')[0]
         if 'scale' in opt:
             dataset['scale'] = opt['scale']
-        for name in ('dataroot_gt', 'dataroot_lq', 'dataroot_mask', 'meta_info_file'):
-            if isinstance(dataset.get(name), str):
-                dataset[name] = os.path.expanduser(dataset[name])
+        dataset.update(expanded_places(dataset))
     path = opt['path']
     for key, value in path.items():
         if isinstance(value, str) and 'resume_state' in key:
