@@ -131,7 +131,6 @@ def find_weights(checkpoint, param_key):
     Returns:
         tuple: The state dict and the key it was found under (None for the root); (None, None) where there is none.
     """
-
     if not isinstance(checkpoint, dict):
         return None, None
     for key in (param_key, None, 'params', 'params_ema', 'state_dict'):

@@ -39,9 +39,10 @@ def mend_registering_twice():
     """
 
     def _do_register(self, name, obj, suffix=None):
-        known = self._obj_map.get(f'{name}_{suffix}' if isinstance(suffix, str) else name)
+        key = f'{name}_{suffix}' if isinstance(suffix, str) else name
+        known = self._obj_map.get(key)
         if known is not None and _identity(known) == _identity(obj):
-            self._obj_map[f'{name}_{suffix}' if isinstance(suffix, str) else name] = obj
+            self._obj_map[key] = obj
         else:
             _do_register.upstream(self, name, obj, suffix)
 

@@ -98,14 +98,13 @@ class Method:
             InputError: Neither says it, or they cannot be used.
         """
         if self.classical:
-            recipe, path = None, None
-            if not CLASSICAL[self.classical].enlarges:
-                return 1
-        else:
-            recipe, path, _ = self.resolve()
+            if CLASSICAL[self.classical].enlarges:
+                raise InputError(SCALE_MISSING)
+            return 1
+        recipe, path, _ = self.resolve()
         if recipe:
             return recipe.scale
-        if path and find:
+        if find:
             return find(path)
         raise InputError(SCALE_MISSING)
 
