@@ -25,7 +25,7 @@ from diffrwkvir_arch.toolbox.patching import swap
 
 PACKAGE = Path(option_file.__file__).parent
 # Beside the modules where installed, beside the package in a checkout.
-SHIPPED_OPTIONS = (PACKAGE / 'options', PACKAGE.parent / 'options')
+SHIPPED_OPTIONS = PACKAGE / 'options' if (PACKAGE / 'options').is_dir() else PACKAGE.parent / 'options'
 
 
 def mend():
@@ -104,14 +104,13 @@ def find_option_file(path):
     path = os.path.expanduser(path)
     if os.path.isfile(path):
         return path
-    for folder in SHIPPED_OPTIONS:
-        shipped = folder / os.path.basename(path)
-        if shipped.is_file():
-            warn(f'{path} does not exist here; using the shipped {shipped}')
-            return str(shipped)
-    names = {file.name for folder in SHIPPED_OPTIONS for file in folder.glob('*.yml')}
+    shipped = SHIPPED_OPTIONS / os.path.basename(path)
+    if shipped.is_file():
+        warn(f'{path} does not exist here; using the shipped {shipped}')
+        return str(shipped)
     if os.path.isdir(path):
         raise InputError(f'-opt: {path} is a folder; give an option file (YAML)')
+    names = [file.name for file in SHIPPED_OPTIONS.glob('*.yml')]
     raise InputError(f'-opt: {path} does not exist{did_you_mean(os.path.basename(path), names)}')
 
 
