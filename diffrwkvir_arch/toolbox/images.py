@@ -13,12 +13,6 @@ from diffrwkvir_arch.toolbox.patching import swap
 from diffrwkvir_arch.toolbox.registries import refuse_misfit
 
 
-def mend():
-    """Applies the mends of this file."""
-    mend_jpeg_quality()
-    mend_calling_metrics()
-
-
 def mend_jpeg_quality():
     """Fault: data/degradations.py:744 hands OpenCV a fractional JPEG quality, refused since OpenCV 4.5.5 (BasicSR#578).
     Mend: the nearest whole one.

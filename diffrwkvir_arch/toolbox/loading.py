@@ -19,13 +19,6 @@ from diffrwkvir_arch.toolbox.repeating import Places, SeededSamples
 from diffrwkvir_arch.toolbox.several_sets import silence_false_warning
 
 
-def mend():
-    """Applies the mends of this file."""
-    mend_number_of_epochs()
-    mend_loader()
-    mend_prefetcher_started_twice()
-
-
 class SeededSampler(EnlargedSampler):
     """Shuffles by manual_seed and epoch, and can enter an epoch where an interrupted run left it.
 

@@ -9,11 +9,6 @@ from diffrwkvir_arch.toolbox.loading import training_loader
 from diffrwkvir_arch.toolbox.patching import swap
 
 
-def mend():
-    """Applies the mends of this file."""
-    mend_data_opened_late()
-
-
 def mend_data_opened_late():
     """Fault: train.py:103-120 and test.py:19-31 archive an earlier run or result of the name, make new folders, and
     only then find images without partner, or too few for a batch.

@@ -28,13 +28,6 @@ PACKAGE = Path(option_file.__file__).parent
 SHIPPED_OPTIONS = PACKAGE / 'options' if (PACKAGE / 'options').is_dir() else PACKAGE.parent / 'options'
 
 
-def mend():
-    """Applies the mends of this file."""
-    mend_yaml()
-    mend_parsing()
-    mend_copying()
-
-
 class OptionLoader(yaml.SafeLoader):
     """Reads `1e-4` as a number, as YAML 1.2 does, and refuses Python objects."""
 

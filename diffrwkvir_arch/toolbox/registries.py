@@ -9,13 +9,6 @@ from diffrwkvir_arch.errors import InputError, did_you_mean
 from diffrwkvir_arch.toolbox.patching import swap
 
 
-def mend():
-    """Applies the mends of this file."""
-    mend_lookup()
-    mend_registering_twice()
-    mend_building()
-
-
 def mend_lookup():
     """Fault: utils/registry.py:69-75, an unknown name ends in a KeyError that does not say which names exist, after
     printing 'Name X is not found, use name: X_basicsr!' whether or not that one exists.
