@@ -49,6 +49,7 @@ def test_the_check_names_misfits_and_damaged_files_and_reads_on(photos, capsys):
 def test_the_check_tells_of_folders_that_are_missing(workdir, capsys):
     refused(*check_file('nowhere', 'nowhere'))
     assert 'datasets.train.dataroot_gt: nowhere does not exist' in capsys.readouterr().out
+    assert refused('--check', 'nowhere.yml').startswith('--check: nowhere.yml does not exist')
 
 
 def test_the_check_finds_a_list_in_the_users_home(photos, workdir, monkeypatch, capsys):

@@ -10,7 +10,7 @@ from basicsr.utils.registry import METRIC_REGISTRY
 from diffrwkvir_arch.errors import InputError
 from diffrwkvir_arch.option_sections import is_own, takes_anything
 from diffrwkvir_arch.toolbox.patching import swap
-from diffrwkvir_arch.toolbox.registries import refuse_misfit
+from diffrwkvir_arch.toolbox.registries import refuse_uncallable
 
 
 def mend_jpeg_quality():
@@ -52,7 +52,7 @@ def mend_calling_metrics():
                 return math.nan
         data, opt = ({key: value for key, value in given.items() if key not in HANDED_TO_ALL or
                       takes(opt['type'], key)} for given in (data, opt))
-        refuse_misfit('metric', METRIC_REGISTRY, opt, data)
+        refuse_uncallable('metric', METRIC_REGISTRY, opt, data)
         return calculate_metric.upstream(data, opt)
 
     swap(basicsr.metrics, 'calculate_metric', calculate_metric)

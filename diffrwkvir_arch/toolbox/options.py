@@ -88,8 +88,12 @@ def load_option_file(path):
     return opt
 
 
-def find_option_file(path):
+def find_option_file(path, option='-opt'):
     """The given option file, or the shipped one of that file name where the given path does not exist.
+
+    Args:
+        path (str): As the user wrote it.
+        option (str): What gave it, for error messages.
 
     Returns:
         str: A path that exists.
@@ -102,9 +106,9 @@ def find_option_file(path):
         warn(f'{path} does not exist here; using the shipped {shipped}')
         return str(shipped)
     if os.path.isdir(path):
-        raise InputError(f'-opt: {path} is a folder; give an option file (YAML)')
+        raise InputError(f'{option}: {path} is a folder; give an option file (YAML)')
     names = [file.name for file in SHIPPED_OPTIONS.glob('*.yml')]
-    raise InputError(f'-opt: {path} does not exist{did_you_mean(os.path.basename(path), names)}')
+    raise InputError(f'{option}: {path} does not exist{did_you_mean(os.path.basename(path), names)}')
 
 
 def parse_value(text):

@@ -50,18 +50,18 @@ def mend_building():
     """
 
     def build_network(opt):
-        refuse_misfit('network', ARCH_REGISTRY, opt)
+        refuse_uncallable('network', ARCH_REGISTRY, opt)
         return build_network.upstream(opt)
 
     def build_loss(opt):
-        refuse_misfit('loss', LOSS_REGISTRY, opt)
+        refuse_uncallable('loss', LOSS_REGISTRY, opt)
         return build_loss.upstream(opt)
 
     swap(basicsr.archs, 'build_network', build_network)
     swap(basicsr.losses, 'build_loss', build_loss)
 
 
-def refuse_misfit(kind, registry, opt, given=()):
+def refuse_uncallable(kind, registry, opt, given=()):
     """Raises InputError where what is registered as opt['type'] cannot be called with the other options.
 
     Args:

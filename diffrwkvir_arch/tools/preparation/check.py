@@ -28,7 +28,7 @@ def check_datasets_of(files, workers):
     """
     faulty = []
     for file in files:
-        path = find_option_file(file)
+        path = find_option_file(file, '--check')
         opt = load_option_file(path)
         require(opt, '', ['datasets'])
         require(opt['datasets'], 'datasets', [])
