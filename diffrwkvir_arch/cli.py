@@ -4,6 +4,7 @@ Nothing heavy is imported before a verb runs, so that `basicsr -h` answers at on
 """
 import contextlib
 import errno
+import functools
 import importlib
 import io
 import os
@@ -62,48 +63,23 @@ def test(arguments):
     run_pipeline(test_pipeline, 'test', arguments)
 
 
-def restore(arguments):
-    """Your own images through a trained network; large ones in tiles."""
-    return importlib.import_module('diffrwkvir_arch.tools.restore').main(arguments)
+def run_tool(name, arguments):
+    """Runs a verb that is a module of tools, imported only now."""
+    return importlib.import_module(f'diffrwkvir_arch.tools.{name}').main(arguments)
 
 
-def export(arguments):
-    """A trained network as ONNX or as a program of PyTorch, for machines without this package."""
-    return importlib.import_module('diffrwkvir_arch.tools.export').main(arguments)
-
-
-def demo(arguments):
-    """Trains and tests both stages on photographs that scikit-image ships, in minutes on two CPU cores."""
-    return importlib.import_module('diffrwkvir_arch.tools.demo').main(arguments)
-
-
-def profile(arguments):
-    """Parameters, FLOPs, memory and latency of networks, by name or option file."""
-    return importlib.import_module('diffrwkvir_arch.tools.profile').main(arguments)
-
-
-def compare(arguments):
-    """Any mix of methods over test sets: scores, cost, plots and contact sheets."""
-    return importlib.import_module('diffrwkvir_arch.tools.compare').main(arguments)
-
-
-def masks(arguments):
-    """Freezes a set of inpainting masks, with a manifest and a preview."""
-    return importlib.import_module('diffrwkvir_arch.tools.masks').main(arguments)
-
-
-def prepare(arguments):
-    """Sub-images, MATLAB-exact LRs, lists and LMDBs from folders of GT; --check reads an option file's datasets."""
-    return importlib.import_module('diffrwkvir_arch.tools.prepare').main(arguments)
-
-
-def doctor(arguments):
-    """What this machine has, whether operator and network compute correctly on it, and what is missing."""
-    return importlib.import_module('diffrwkvir_arch.tools.doctor').main(arguments)
-
-
-VERBS = {'train': train, 'test': test, 'restore': restore, 'export': export, 'demo': demo, 'profile': profile,
-         'compare': compare, 'masks': masks, 'prepare': prepare, 'doctor': doctor}
+TOOLS = {
+    'restore': 'Your own images through a trained network; large ones in tiles.',
+    'export': 'A trained network as ONNX or as a program of PyTorch, for machines without this package.',
+    'demo': 'Trains and tests both stages on photographs that scikit-image ships, in minutes on two CPU cores.',
+    'profile': 'Parameters, FLOPs, memory and latency of networks, by name or option file.',
+    'compare': 'Any mix of methods over test sets: scores, cost, plots and contact sheets.',
+    'masks': 'Freezes a set of inpainting masks, with a manifest and a preview.',
+    'prepare': 'Sub-images, MATLAB-exact LRs, lists and LMDBs from folders of GT; --check reads an option file\'s '
+               'datasets.',
+    'doctor': 'What this machine has, whether operator and network compute correctly on it, and what is missing.',
+}
+VERBS = {'train': train, 'test': test, **{name: functools.partial(run_tool, name) for name in TOOLS}}
 
 
 def check_arguments(parser, arguments):
@@ -195,7 +171,8 @@ def tell_interrupt(interrupt):
 
 def describe():
     """The text of `basicsr -h`."""
-    verbs = '\n'.join(f'  {name:8}{verb.__doc__.splitlines()[0]}' for name, verb in VERBS.items())
+    purposes = {'train': train.__doc__, 'test': test.__doc__, **TOOLS}
+    verbs = '\n'.join(f'  {name:8}{purpose}' for name, purpose in purposes.items())
     return f'usage: basicsr VERB ...\n\n{verbs}\n\nbasicsr VERB -h describes a verb; --version shows versions.'
 
 

@@ -98,6 +98,12 @@ def check_places(opt):
     raise InputError(f'datasets.{phase}.{key}: {place} does not exist{missing_place_hint(key, place)}{without}')
 
 
+def expanded_places(section):
+    """The folders, LMDBs and lists that a dataset section names, by option, with ~ for the user's home filled in."""
+    return {key: os.path.expanduser(value) for key, value in section.items()
+            if isinstance(value, str) and (key.startswith('dataroot_') or key == 'meta_info_file')}
+
+
 def missing_place_hint(key, place):
     """What to do about a folder or list that is not there."""
     if key == 'meta_info_file' and 'basicsr/data/meta_info' in place.replace('\\', '/'):

@@ -100,6 +100,11 @@ def as_count(section, path, key, minimum=1):
     section[key] = int(value)
 
 
+def takes_anything(target):
+    """Whether a class or function takes arguments of any name."""
+    return any(parameter.kind == parameter.VAR_KEYWORD for parameter in inspect.signature(target).parameters.values())
+
+
 def check_arguments(path, section, target, warn, strict, left_out=()):
     """Checks a section against the arguments of what it configures.
 
@@ -117,15 +122,13 @@ def check_arguments(path, section, target, warn, strict, left_out=()):
         for name, parameter in parameters.items()
         if parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY) and name not in left_out
     }
-    swallows = any(parameter.kind == parameter.VAR_KEYWORD for parameter in parameters.values())
     for key in section:
-        if key != 'type' and key not in named and not (swallows and not strict):
+        if key != 'type' and key not in named and (strict or not takes_anything(target)):
             error = unknown_option(f'{path}.{key}', named, f" ({section.get('type', target.__name__)} takes "
                                    f"{', '.join(named) or 'no options'})")
-            if not strict and not swallows:
-                warn(str(error))
-            else:
+            if strict:
                 raise error
+            warn(str(error))
         if key in named and wrote_arguments(target):
             check_value(f'{path}.{key}', section[key], named[key].default)
         # Elsewhere a default of 1 may stand for a number that need not be whole, such as EDSR's res_scale.
@@ -155,8 +158,7 @@ def check_network(opt, key, own_model, warn):
     require(section, key, ['type'])
     arch = look_up('arch', section['type'], f'{key}.type')
     # A third party's model may change the section before it builds the network.
-    swallows = any(p.kind == p.VAR_KEYWORD for p in inspect.signature(arch).parameters.values())
-    check_arguments(key, section, arch, warn, strict=own_model and not swallows)
+    check_arguments(key, section, arch, warn, strict=own_model and not takes_anything(arch))
     name, value = scale_argument(section, arch)
     scale = opt.get('scale')
     if name and isinstance(scale, int) and value != scale and own_model and key == 'network_g':
@@ -197,8 +199,7 @@ def check_metric(path, section, warn):
     if section.get('better', 'higher') not in ('higher', 'lower'):
         raise InputError(f"{path}.better must be higher or lower, got {section['better']!r}")
     options = {key: value for key, value in section.items() if key != 'better'}
-    swallows = any(p.kind == p.VAR_KEYWORD for p in inspect.signature(metric).parameters.values())
-    check_arguments(path, options, metric, warn, strict=is_own(metric) or not swallows,
+    check_arguments(path, options, metric, warn, strict=is_own(metric) or not takes_anything(metric),
                     left_out=('img', 'img2', 'mask'))
     if 'crop_border' in section and is_own(metric):
         as_count(section, path, 'crop_border', minimum=0)

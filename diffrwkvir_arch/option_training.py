@@ -31,9 +31,8 @@ def check_training(opt, model, own, warn):
             check_loss(path, section, own, warn)
         if key.startswith('optim_') and model.get_optimizer is BaseModel.get_optimizer:
             check_optimizer(path, section, warn)
-    for key in ('optim_g', 'scheduler'):
-        if own:
-            require(train[key], f'train.{key}', ['type'])
+    if own:
+        require(train['scheduler'], 'train.scheduler', ['type'])
     if train.get('scheduler') is not None and model.setup_schedulers is BaseModel.setup_schedulers:
         check_scheduler(train, warn)
 

@@ -3,9 +3,6 @@ import torch
 import yaml
 from basicsr.utils.registry import ARCH_REGISTRY
 
-from diffrwkvir_arch.tools import compare
-from diffrwkvir_arch.tools.comparison import contest
-
 SCALE = 2
 EDSR = {'type': 'EDSR', 'num_in_ch': 3, 'num_out_ch': 3, 'num_feat': 8, 'num_block': 1, 'upscale': SCALE}
 DIFFUSING = {'type': 'DiffRWKVIRS2', 'scale': SCALE, 'dim': 16, 'groups': 1, 'blocks': 1, 'head_dim': 16,
@@ -29,21 +26,3 @@ def write_method(folder, name, options, seed=0, scale=SCALE, sections=None):
                                     'path': {'pretrain_network_g': str(folder / f'{name}.pth')}, **(sections or {})}),
                     encoding='utf-8')
     return str(path)
-
-
-def record_calls(monkeypatch):
-    """A list of what gets restored from now on, (label, image) for a timed call; an untimed one precedes the first."""
-    seen = []
-    measure = contest.Contestant.measure
-
-    def counted(self, sample):
-        seen.append((self.method.label, sample.name))
-        return measure(self, sample)
-
-    monkeypatch.setattr(contest.Contestant, 'measure', counted)
-    return seen
-
-
-def without_plots(monkeypatch):
-    """They take a second each; the tests of pictures draw them themselves."""
-    monkeypatch.setattr(compare, 'write_plots', lambda *_: [])

@@ -15,6 +15,8 @@ from drawing import draw  # noqa: E402
 import diffrwkvir_arch  # noqa: E402, F401
 from basicsr.models import build_model  # noqa: E402
 from diffrwkvir_arch.toolbox.logs import close_logs  # noqa: E402
+from diffrwkvir_arch.tools import compare  # noqa: E402
+from diffrwkvir_arch.tools.comparison.contest import Contestant  # noqa: E402
 
 torch.set_num_threads(1)
 
@@ -124,6 +126,25 @@ def mixed_photos(workdir):
         assert cv2.imwrite(str(folder / f'{name}.png'), image)
     write_method(workdir, 'one', EDSR, seed=1)
     return folder
+
+
+@pytest.fixture
+def calls(monkeypatch):
+    """A list of what `basicsr compare` restores, (label, image) for a timed call; an untimed one precedes the first."""
+    seen, measure = [], Contestant.measure
+
+    def counted(self, sample):
+        seen.append((self.method.label, sample.name))
+        return measure(self, sample)
+
+    monkeypatch.setattr(Contestant, 'measure', counted)
+    return seen
+
+
+@pytest.fixture
+def no_plots(monkeypatch):
+    """They take a second each; the tests of pictures draw them themselves."""
+    monkeypatch.setattr(compare, 'write_plots', lambda *_: [])
 
 
 @pytest.fixture

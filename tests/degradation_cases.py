@@ -2,6 +2,7 @@
 import re
 
 from basicsr.data import build_dataset
+from two_stage_cases import stage_options
 
 from diffrwkvir_arch.data.degradations import build_degradations
 
@@ -24,22 +25,8 @@ def dataset_of(images, **options):
 def options_of(stage, images, name=None, **data):
     """A small option file of one stage."""
     data = {'type': 'DegradationDataset', 'dataroot_gt': str(images), 'degradation': NOISE, **data}
-    opt = {
-        'name': name or f'stage{stage}', 'model_type': f'DiffRWKVIRS{stage}Model', 'scale': 1, 'num_gpu': 0,
-        'manual_seed': 0,
-        'datasets': {'train': {**data, 'gt_size': 24, 'use_hflip': True, 'use_rot': True, 'batch_size_per_gpu': 3},
-                     'val': {'name': 'val', **data}},
-        'network_g': {'type': f'DiffRWKVIRS{stage}', **NETWORK},
-        'path': {},
-        'train': {'optim_g': {'type': 'Adam', 'lr': 1e-3}, 'total_iter': 2, 'pixel_opt': {'type': 'L1Loss'},
-                  'scheduler': {'type': 'MultiStepLR', 'milestones': [100], 'gamma': 0.1}},
-        'val': {'val_freq': 2, 'metrics': {'psnr': {'type': 'calculate_psnr', 'crop_border': 0}}},
-        'logger': {'print_freq': 1, 'save_checkpoint_freq': 2},
-    }
-    if stage == 2:
-        opt['path']['pretrain_network_s1'] = 'experiments/stage1/models/net_g_latest.pth'
-        opt['train']['kd_opt'] = {'type': 'KDL1Loss'}
-    return opt
+    return stage_options(stage, NETWORK, {**data, 'gt_size': 24, 'batch_size_per_gpu': 3}, data,
+                         {'psnr': {'type': 'calculate_psnr', 'crop_border': 0}}, name)
 
 
 def logged_psnr(folder):

@@ -2,6 +2,7 @@
 import cv2
 import numpy as np
 import torch
+from two_stage_cases import stage_options
 
 BOX = {'preset': 'box', 'seed': 1}
 NETWORK = dict(scale=1, in_channels=4, out_channels=3, dim=16, groups=1, blocks=1, head_dim=4, prior_dim=16,
@@ -41,22 +42,5 @@ def batch(n=2, height=10, width=9):
 def options(stage, root, name=None, **train):
     """A small option file of one stage as a dict, on root/gt."""
     gt = {'type': 'InpaintingDataset', 'dataroot_gt': str(root / 'gt')}
-    opt = {
-        'name': name or f'stage{stage}', 'model_type': f'DiffRWKVIRS{stage}Model', 'scale': 1, 'num_gpu': 0,
-        'manual_seed': 0,
-        'datasets': {'train': {**gt, 'mask': {'preset': ['box', 'border']}, 'gt_size': 16, 'use_hflip': True,
-                               'use_rot': True, 'num_worker_per_gpu': 0, 'batch_size_per_gpu': 2,
-                               'dataset_enlarge_ratio': 2},
-                     'val': {'name': 'val', **gt, 'mask': BOX}},
-        'network_g': {'type': f'DiffRWKVIRS{stage}', **NETWORK},
-        'path': {},
-        'train': {'ema_decay': 0.9, 'optim_g': {'type': 'Adam', 'lr': 1e-3},
-                  'scheduler': {'type': 'MultiStepLR', 'milestones': [100], 'gamma': 0.1}, 'total_iter': 2,
-                  'pixel_opt': {'type': 'L1Loss'}, **train},
-        'val': {'val_freq': 2, 'save_img': False, 'metrics': HOLE_METRICS},
-        'logger': {'print_freq': 1, 'save_checkpoint_freq': 2},
-    }
-    if stage == 2:
-        opt['path']['pretrain_network_s1'] = 'experiments/stage1/models/net_g_latest.pth'
-        opt['train']['kd_opt'] = {'type': 'KDL1Loss'}
-    return opt
+    data = {**gt, 'mask': {'preset': ['box', 'border']}, 'gt_size': 16, 'dataset_enlarge_ratio': 2}
+    return stage_options(stage, NETWORK, data, {**gt, 'mask': BOX}, HOLE_METRICS, name, **{'ema_decay': 0.9, **train})

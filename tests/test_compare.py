@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from compare_cases import DIFFUSING, EDSR, SCALE, build, record_calls, without_plots, write_method
+from compare_cases import DIFFUSING, EDSR, SCALE, build, write_method
 from diffrwkvir_arch.bicubic import imresize_once_rounded
 from diffrwkvir_arch.errors import InputError
 from diffrwkvir_arch.tools import compare
@@ -21,6 +21,7 @@ from diffrwkvir_arch.tools.pairs import write_pairs
 from skimage import data
 from skimage.metrics import peak_signal_noise_ratio
 
+pytestmark = pytest.mark.usefixtures('no_plots')
 PSNR = ['--metrics', 'psnr_y', 'psnr_rgb', 'rmse']
 
 
@@ -43,16 +44,6 @@ def world(tmp_path, monkeypatch, photos):
     write_method(folder, 'one', EDSR, seed=1)
     write_method(folder, 'two', DIFFUSING, seed=2)
     return folder
-
-
-@pytest.fixture
-def calls(monkeypatch):
-    return record_calls(monkeypatch)
-
-
-@pytest.fixture(autouse=True)
-def no_plots(monkeypatch):
-    without_plots(monkeypatch)
 
 
 def run(*arguments, metrics=PSNR):

@@ -196,7 +196,7 @@ def shipped(world, monkeypatch):
     folder.mkdir()
     for name, options in {'test_plain': EDSR, 'test_diffusing': DIFFUSING, 'train_diffusing': DIFFUSING}.items():
         (folder / f'{name}.yml').write_text(yaml.safe_dump({'scale': SCALE, 'network_g': options}), encoding='utf-8')
-    monkeypatch.setattr(recognition, 'SHIPPED_OPTIONS', (world / 'nowhere', folder))
+    monkeypatch.setattr(recognition, 'SHIPPED_OPTIONS', folder)
     return folder
 
 
@@ -298,7 +298,7 @@ def test_an_entry_of_any_name_is_read_where_the_option_file_says_it_and_told_whe
 
 def test_an_unknown_checkpoint_names_the_extra_that_may_know_it(world, monkeypatch):
     monkeypatch.setitem(sys.modules, 'spandrel', None)
-    monkeypatch.setattr(recognition, 'SHIPPED_OPTIONS', ())
+    monkeypatch.setattr(recognition, 'SHIPPED_OPTIONS', world / 'nowhere')
     with pytest.raises(InputError, match=r"one\.pth: .*OPTION_FILE:.*pip install 'diffrwkvir\[peers\]'"):
         methods.parse_method('one.pth').load(SCALE, torch.device('cpu'))
 

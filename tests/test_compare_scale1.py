@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from compare_cases import DENOISING, DIFFUSING, INPAINTING, build, record_calls, without_plots, write_method
+from compare_cases import DENOISING, DIFFUSING, INPAINTING, build, write_method
 from drawing import draw
 from skimage.metrics import peak_signal_noise_ratio
 
@@ -21,6 +21,7 @@ from diffrwkvir_arch.tools import masks as masks_verb
 from diffrwkvir_arch.tools.comparison import contest, methods, plots, sheets
 from diffrwkvir_arch.tools.comparison.image_sets import parse_sets
 
+pytestmark = pytest.mark.usefixtures('no_plots')
 BOX = {'preset': 'box', 'seed': 1}
 NOISE = {'type': 'gaussian_noise', 'sigma': 25}
 METRICS = ['hole_psnr', 'hole_ssim', 'psnr_rgb', 'ssim_rgb']
@@ -51,16 +52,6 @@ def world(workdir):
     write_method(workdir, 'painter', INPAINTING, scale=1)
     write_method(workdir, 'denoiser', DENOISING, scale=1)
     return workdir
-
-
-@pytest.fixture
-def calls(monkeypatch):
-    return record_calls(monkeypatch)
-
-
-@pytest.fixture(autouse=True)
-def no_plots(monkeypatch):
-    without_plots(monkeypatch)
 
 
 def run(*arguments, metrics=METRICS):

@@ -9,7 +9,7 @@ import torch
 import yaml
 from inpainting_cases import BOX, HOLE_METRICS, NETWORK, batch, hole, options, write_images, write_mask
 from train_two_steps import two_steps
-from two_stage_cases import basicsr, run_model, train_in_two_processes
+from two_stage_cases import basicsr, run_model, train_both, train_in_two_processes
 
 from diffrwkvir_arch.archs.diffrwkvir_s1_arch import DiffRWKVIRS1
 from diffrwkvir_arch.archs.diffrwkvir_s2_arch import DiffRWKVIRS2
@@ -125,10 +125,7 @@ def trained(tmp_path_factory):
     """A folder in which both stages were trained for two iterations."""
     root = tmp_path_factory.mktemp('inpainting')
     write_images(root / 'gt')
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(root)
-        for stage in (1, 2):
-            assert not basicsr('train', options(stage, root), root)
+    train_both(root, options)
     return root
 
 

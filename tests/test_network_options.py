@@ -59,7 +59,7 @@ def test_restore_needs_neither_option_file_nor_scale(workdir, capsys, monkeypatc
     assert main(['restore', 'photo.png', '-m', 'mine.pth', '-o', 'out']) == 0
     assert cv2.imread('out/photo.png').shape == (16, 18, 3)
     torch.save({'params': build(EDSR, 0).state_dict()}, 'silent.pth')
-    monkeypatch.setattr(recognition, 'SHIPPED_OPTIONS', ())
+    monkeypatch.setattr(recognition, 'SHIPPED_OPTIONS', workdir / 'nowhere')
     assert main(['restore', 'photo.png', '-m', 'silent.pth', '-o', 'out2']) == 2
     assert 'silent.pth: no shipped option file has its network' in capsys.readouterr().err
 

@@ -292,7 +292,7 @@ def test_the_folders_have_the_names_that_shipped_option_files_use():
     made = {str(path) for out, test in (('DF2K', False), *((name, True) for name in (
         'Set5', 'Set14', 'BSDS100', 'urban100', 'manga109')))
         for path in prepare.folder_paths(Path('datasets', out), recipe, [2, 3, 4], test).values()}
-    named = {section[key] for file in SHIPPED_OPTIONS[1].glob('*_x[234].yml')
+    named = {section[key] for file in SHIPPED_OPTIONS.glob('*_x[234].yml')
              for section in load_option_file(file)['datasets'].values() if section.get('dataroot_gt')
              for key in ('dataroot_gt', 'dataroot_lq') if key in section}
     assert named <= made

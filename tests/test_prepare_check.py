@@ -49,3 +49,12 @@ def test_the_check_names_misfits_and_damaged_files_and_reads_on(photos, capsys):
 def test_the_check_tells_of_folders_that_are_missing(workdir, capsys):
     refused(*check_file('nowhere', 'nowhere'))
     assert 'datasets.train.dataroot_gt: nowhere does not exist' in capsys.readouterr().out
+    assert refused('--check', 'nowhere.yml').startswith('--check: nowhere.yml does not exist')
+
+
+def test_the_check_finds_a_list_in_the_users_home(photos, workdir, monkeypatch, capsys):
+    run('my photos', '-o', 'set', '--test', '--scales', 2)
+    Path('list.txt').write_text('a.png\n')
+    monkeypatch.setenv('HOME', str(workdir))
+    assert run(*check_file('~/set/GTmod12', '~/set/LRbicx2', meta_info_file='~/list.txt')) == 0
+    assert 'datasets.train: 1 items, all can be used' in capsys.readouterr().out

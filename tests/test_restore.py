@@ -65,7 +65,7 @@ def test_masks_mean_scale_1(mixed_photos, workdir, monkeypatch):
     write_method(workdir, 'fill', INPAINTING, scale=1)
     (workdir / 'shipped').mkdir()
     os.rename('fill.yml', 'shipped/fill.yml')
-    monkeypatch.setattr(recognition, 'SHIPPED_OPTIONS', (workdir / 'shipped', ))
+    monkeypatch.setattr(recognition, 'SHIPPED_OPTIONS', workdir / 'shipped')
     (workdir / 'masks').mkdir()
     cv2.imwrite('masks/colour.png', np.eye(20, 26, dtype=np.uint8) * 255)
     for method in ('fill.pth', 'telea'):

@@ -303,7 +303,7 @@ def test_a_shipped_option_file_is_found_by_its_name(workdir, tmp_path, monkeypat
     shipped = tmp_path / 'shipped'
     shipped.mkdir()
     (shipped / 'train_x.yml').write_text('a: 1')
-    monkeypatch.setattr(toolbox_options, 'SHIPPED_OPTIONS', (shipped, ))
+    monkeypatch.setattr(toolbox_options, 'SHIPPED_OPTIONS', shipped)
     assert find_option_file('options/train_x.yml') == str(shipped / 'train_x.yml')
     assert 'options/train_x.yml does not exist here; using the shipped' in warnings[0]
     (workdir / 'train_x.yml').write_text('a: 2')

@@ -13,7 +13,7 @@ from diffrwkvir_arch.errors import InputError
 from diffrwkvir_arch.models.diffrwkvir_s2_model import refuse_unfit_pair
 from diffrwkvir_arch.tools.pairs import write_pairs
 from torch.utils.data import DataLoader
-from two_stage_cases import NETWORK, basicsr, batch, options, run_model, weights
+from two_stage_cases import NETWORK, basicsr, batch, options, run_model, train_both, weights
 
 
 @pytest.fixture(scope='module')
@@ -24,10 +24,7 @@ def trained(tmp_path_factory):
     # Smooth pictures: what a few iterations can learn something from.
     images = {name: np.kron(rng.integers(0, 255, (6, 6, 3)), np.ones((8, 8, 1))).astype(np.uint8) for name in 'abc'}
     write_pairs(images, root / 'data', 4)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(root)
-        for stage in (1, 2):
-            assert not basicsr('train', options(stage, root), root)
+    train_both(root, options)
     return root
 
 

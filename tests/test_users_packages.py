@@ -11,7 +11,6 @@ import pytest
 import torch
 import yaml
 from basicsr.utils.registry import ARCH_REGISTRY, DATASET_REGISTRY, LOSS_REGISTRY, METRIC_REGISTRY, MODEL_REGISTRY
-from compare_cases import record_calls
 from diffrwkvir_arch.archs.diffrwkvir_s2_arch import DiffRWKVIRS2
 from diffrwkvir_arch.archs.mixers import MIXERS
 from diffrwkvir_arch.cli import main
@@ -324,15 +323,14 @@ def test_a_users_metric_is_one_of_compare(picture, name):
     assert f'photos {name.upper().replace("_", "-")} |' in open('out/results.md').read()
 
 
-def test_a_users_metric_is_measured_anew_when_a_module_that_it_calls_has_changed(method, picture, monkeypatch):
-    seen = record_calls(monkeypatch)
+def test_a_users_metric_is_measured_anew_when_a_module_that_it_calls_has_changed(method, picture, calls, monkeypatch):
     method('own')
     run = 'bicubic', 'own.yml', '--metrics', 'psnr_rgb', 'own'
-    assert compare(*run) == 0 and compare(*run) == 0 and len(seen) == 2
+    assert compare(*run) == 0 and compare(*run) == 0 and len(calls) == 2
     rewrite(monkeypatch, 'own_helper.py', '100', '200')
     assert compare(*run, '--metrics', 'psnr_rgb') == 0
     # Of the network, which may call that module as well; not of bicubic.
-    assert seen[2:] == [('own', 'a')]
+    assert calls[2:] == [('own', 'a')]
     assert compare(*run) == 0 and first_result()['own'] == 3202
 
 

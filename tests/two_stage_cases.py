@@ -3,6 +3,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import torch
 import yaml
 from basicsr.models import build_model
@@ -13,28 +14,45 @@ from diffrwkvir_arch import cli
 NETWORK = dict(scale=4, dim=16, groups=1, blocks=1, head_dim=4, prior_dim=16, encoder_dim=8, upsampler='direct')
 
 
+def stage_options(stage, network, train_data, val_data, metrics, name=None, **train):
+    """A small option file of one stage as a dict; stage 2 follows the stage 1 that it names by default.
+
+    Args:
+        network (dict): Options of network_g without its type.
+        train_data, val_data (dict): Sections of datasets.
+        metrics (dict): val.metrics.
+        name (str | None): Of the run; stage1 or stage2 by default.
+        train: More options of the section train.
+    """
+    opt = {
+        'name': name or f'stage{stage}', 'model_type': f'DiffRWKVIRS{stage}Model', 'scale': network['scale'],
+        'num_gpu': 0, 'manual_seed': 0,
+        'datasets': {'train': {'use_hflip': True, 'use_rot': True, 'batch_size_per_gpu': 2, **train_data},
+                     'val': {'name': 'val', **val_data}},
+        'network_g': {'type': f'DiffRWKVIRS{stage}', **network},
+        'path': {},
+        'train': {'optim_g': {'type': 'Adam', 'lr': 1e-3}, 'total_iter': 2, 'pixel_opt': {'type': 'L1Loss'},
+                  'scheduler': {'type': 'MultiStepLR', 'milestones': [1000], 'gamma': 0.1}, **train},
+        'val': {'val_freq': 2, 'save_img': False, 'metrics': metrics},
+        'logger': {'print_freq': 1, 'save_checkpoint_freq': 2},
+    }
+    if stage == 2:
+        opt['path']['pretrain_network_s1'] = 'experiments/stage1/models/net_g_latest.pth'
+        opt['train'].setdefault('kd_opt', {'type': 'KDL1Loss'})
+    return opt
+
+
 def options(stage, root, iterations=4, **train):
     """A small option file of one stage as a dict, on the pairs below root/data."""
     pairs = {'type': 'PairedImageDataset', 'dataroot_gt': str(root / 'data/GT'), 'dataroot_lq': str(root / 'data/LQ'),
              'io_backend': {'type': 'disk'}}
-    opt = {
-        'name': f'stage{stage}', 'model_type': f'DiffRWKVIRS{stage}Model', 'scale': 4, 'num_gpu': 0, 'manual_seed': 0,
-        'datasets': {
-            'train': {'name': 'train', **pairs, 'gt_size': 32, 'use_hflip': True, 'use_rot': True,
-                      'num_worker_per_gpu': 0, 'batch_size_per_gpu': 2, 'dataset_enlarge_ratio': 4},
-            'val': {'name': 'val', **pairs}},
-        'network_g': {'type': f'DiffRWKVIRS{stage}', **NETWORK},
-        'path': {'pretrain_network_g': None, 'strict_load_g': True, 'resume_state': None},
-        'train': {'ema_decay': 0.9, 'optim_g': {'type': 'Adam', 'lr': 1e-3, 'betas': [0.9, 0.99]},
-                  'scheduler': {'type': 'MultiStepLR', 'milestones': [1000], 'gamma': 0.1},
-                  'total_iter': iterations, 'warmup_iter': -1, 'pixel_opt': {'type': 'L1Loss'}, **train},
-        'val': {'val_freq': 1000, 'save_img': False, 'metrics': {
-            'psnr': {'type': 'calculate_psnr', 'crop_border': 4, 'test_y_channel': True}}},
-        'logger': {'print_freq': 1, 'save_checkpoint_freq': 2, 'use_tb_logger': True},
-    }
-    if stage == 2:
-        opt['path']['pretrain_network_s1'] = 'experiments/stage1/models/net_g_latest.pth'
-        opt['train'].setdefault('kd_opt', {'type': 'KDL1Loss', 'loss_weight': 0.1})
+    adam = {'type': 'Adam', 'lr': 1e-3, 'betas': [0.9, 0.99]}
+    kd = {'kd_opt': {'type': 'KDL1Loss', 'loss_weight': 0.1}} if stage == 2 else {}
+    opt = stage_options(
+        stage, NETWORK, {**pairs, 'gt_size': 32, 'dataset_enlarge_ratio': 4}, pairs,
+        {'psnr': {'type': 'calculate_psnr', 'crop_border': 4, 'test_y_channel': True}},
+        **{'ema_decay': 0.9, 'optim_g': adam, 'total_iter': iterations, **kd, **train})
+    opt['val']['val_freq'], opt['logger']['use_tb_logger'] = 1000, True
     return opt
 
 
@@ -43,6 +61,14 @@ def basicsr(verb, opt, root, *flags):
     path = root / f'{verb}_{opt["name"]}.yml'
     path.write_text(yaml.safe_dump(opt), encoding='utf-8')
     return cli.main([verb, '-opt', str(path), *flags])
+
+
+def train_both(root, options):
+    """Trains both stages in the folder root, by option files as `options` makes them of stage and root."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(root)
+        for stage in (1, 2):
+            assert not basicsr('train', options(stage, root), root)
 
 
 def weights(root, stage, key='params', label='latest'):

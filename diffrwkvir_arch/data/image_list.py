@@ -48,6 +48,3 @@ class ImageList(ImageSource):
         """What names an image whatever its folder and format."""
         name = os.path.basename(path)
         return name if self.is_lmdb else os.path.splitext(name)[0]
-
-    def __len__(self):
-        return len(self.paths)

@@ -25,6 +25,8 @@ class ImageSource(Dataset):
     Args:
         opt (dict): The dataset's options; dataroot_<side> for each side, and io_backend.
         sides (list of str): Such as ['lq', 'gt'].
+
+    A dataset lists its images as `paths`.
     """
 
     def __init__(self, opt, sides):
@@ -105,6 +107,9 @@ class ImageSource(Dataset):
             self.told_of_alpha = True
             get_root_logger().warning(f'{self.name}: {path} has an alpha channel; it is dropped, here and in others')
         return decode_image(content, f'{self.roots[side]}: {path}' if self.is_lmdb else path)
+
+    def __len__(self):
+        return len(self.paths)
 
     def colored(self, image):
         """(H, W, 3) as `read` gives it -> as `color` says, (H, W, 1); the same where it says nothing."""

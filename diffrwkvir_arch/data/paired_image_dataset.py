@@ -72,6 +72,3 @@ class PairedImageDataset(ImageSource):
             if not 0 <= gt_side - lq_side * self.scale <= spare:
                 raise InputError(f'{self.name}: wrong scale or wrong pair: LQ {lq_path} is {shown(lq)}, GT {gt_path} '
                                  f'is {shown(gt)}, not {self.scale} times as large')
-
-    def __len__(self):
-        return len(self.paths)

@@ -28,6 +28,3 @@ class SingleImageDataset(ImageSource):
         path = self.paths[index]
         lq = self.colored(self.read(path, 'lq'))
         return {'lq': to_tensor(lq, self.opt), 'lq_path': path}
-
-    def __len__(self):
-        return len(self.paths)

@@ -36,15 +36,14 @@ class InceptionDistances:
         self.network = build_inception(weights).to(self.device)
         self.restored, self.real = [], []
 
-    def update(self, img, img2, input_order='HWC'):
+    def update(self, img, img2):
         """Adds a restored image and its GT.
 
         Args:
-            img (ndarray): (H, W), (H, W, C) or (C, H, W); C is 1 or 3 (BGR); uint8 or float in [0, 255], rounded.
+            img (ndarray): (H, W) or (H, W, C); C is 1 or 3 (BGR); uint8 or float in [0, 255], rounded.
             img2 (ndarray): Of the same shape.
-            input_order (str): 'HWC' or 'CHW'.
         """
-        pair = np.stack(prepare_pair(img, img2, 0, input_order)).round().clip(0, 255).astype(np.uint8)
+        pair = np.stack(prepare_pair(img, img2, 0)).round().clip(0, 255).astype(np.uint8)
         rgb = np.broadcast_to(pair[..., ::-1], (*pair.shape[:3], 3)).transpose(0, 3, 1, 2).copy()
         with torch.no_grad():
             features, = self.network(torch.from_numpy(rgb).to(self.device))
@@ -53,7 +52,7 @@ class InceptionDistances:
         self.real.append(real)
 
     def compute(self):
-        """-> dict: fid and kid (float, lower is better), images (int), the number of pairs.
+        """-> dict: fid and kid (float, lower is better).
 
         Raises:
             InputError: There are less than two images.
@@ -65,7 +64,7 @@ class InceptionDistances:
             warnings.warn(f'FID of {count} images is biased upwards: give the number with it and compare only results '
                           f'on the same images; {FEW_IMAGES} and more make it dependable', stacklevel=2)
         restored, real = np.stack(self.restored), np.stack(self.real)
-        return {'fid': frechet_distance(restored, real), 'kid': kernel_distance(restored, real), 'images': count}
+        return {'fid': frechet_distance(restored, real), 'kid': kernel_distance(restored, real)}
 
 
 def build_inception(weights=None):

@@ -53,9 +53,7 @@ class RestorationModel(Validation, Inference, SRModel):
             raise InputError(f'train.amp must be one of {", ".join(map(str, AMP_DTYPES))}, got {amp!r}')
         for key in ('clip_grad_norm', 'known_weight'):
             value = train.get(key)
-            if value is None:
-                continue
-            if not is_number(value) or value < 0:
+            if value is not None and (not is_number(value) or value < 0):
                 raise InputError(f'train.{key} must be a number of at least 0, got {value!r}')
         check_flag('train.compile', train.get('compile'))
         if train.get('freeze') is not None:

@@ -1,7 +1,7 @@
 """Every work-around for BasicSR 1.4.2, each with its reason; nowhere else does the plugin bend BasicSR.
 
-Each function named `mend_*` says which fault it mends: file and line in BasicSR 1.4.2, and the symptom. What it
-replaces stays reachable as the replacement's `.upstream`.
+Each function named `mend_*` is called once, in the order of its file, and says which fault it mends: file and line in
+BasicSR 1.4.2, and the symptom. What it replaces stays reachable as the replacement's `.upstream`.
 """
 
 _mended = False
@@ -21,5 +21,7 @@ def mend():
                                          several_sets, stopping, training)
     for part in (registries, options, distributed, loading, opening, lmdb_backend, images, channels, checkpoints,
                  training, perceptual, schedules, repeating, resuming, locking, several_sets, stopping, logs):
-        part.mend()
+        for name, function in list(vars(part).items()):
+            if name.startswith('mend_'):
+                function()
     _mended = True

@@ -14,19 +14,17 @@ from diffrwkvir_arch.option_channels import refuse_misfit
 from diffrwkvir_arch.toolbox.patching import swap
 
 
-def mend():
-    """Applies the mends of this file."""
-    mend_mean_of_three_colours(EDSR)
-    mend_mean_of_three_colours(RCAN)
-    mend_first_meeting()
-    mend_results_of_many_channels()
-
-
-def mend_mean_of_three_colours(arch):
+def mend_mean_of_three_colours():
     """Fault: archs/edsr_arch.py:42 and archs/rcan_arch.py:110 subtract the mean of three colours whatever num_in_ch
     says, so that one channel becomes three before the first convolution, which wants one.
     Mend: the mean of other than three channels is 0, as SwinIR's.
     """
+    for arch in (EDSR, RCAN):
+        give_other_mean(arch)
+
+
+def give_other_mean(arch):
+    """What mend_mean_of_three_colours does to one of the two networks."""
 
     @functools.wraps(arch.__init__)
     def __init__(self, num_in_ch, *args, **kwargs):

@@ -16,12 +16,6 @@ from diffrwkvir_arch.toolbox.network_options import describe, differences
 from diffrwkvir_arch.toolbox.patching import swap
 
 
-def mend():
-    """Applies the mends of this file."""
-    mend_saving()
-    mend_loading()
-
-
 def write_whole(content, path):
     """Saves with torch.save so that `path` holds either the old file or the whole new one, never a part.
 
@@ -131,7 +125,6 @@ def find_weights(checkpoint, param_key):
     Returns:
         tuple: The state dict and the key it was found under (None for the root); (None, None) where there is none.
     """
-
     if not isinstance(checkpoint, dict):
         return None, None
     for key in (param_key, None, 'params', 'params_ema', 'state_dict'):

@@ -22,13 +22,6 @@ ARGUMENTS = inspect.signature(DistributedDataParallel).parameters
 SYNC_BUFFERS = 'forward_sync_buffers' if 'forward_sync_buffers' in ARGUMENTS else 'broadcast_buffers'
 
 
-def mend():
-    """Applies the mends of this file."""
-    mend_start()
-    mend_slurm()
-    mend_wrapping()
-
-
 def agree(value):
     """Rank 0's value, on all ranks; the value itself where there is one process."""
     if not (dist.is_available() and dist.is_initialized()):

@@ -8,15 +8,9 @@ from basicsr.data import degradations
 from basicsr.utils.registry import METRIC_REGISTRY
 
 from diffrwkvir_arch.errors import InputError
-from diffrwkvir_arch.option_sections import is_own
+from diffrwkvir_arch.option_sections import is_own, takes_anything
 from diffrwkvir_arch.toolbox.patching import swap
-from diffrwkvir_arch.toolbox.registries import refuse_misfit
-
-
-def mend():
-    """Applies the mends of this file."""
-    mend_jpeg_quality()
-    mend_calling_metrics()
+from diffrwkvir_arch.toolbox.registries import refuse_uncallable
 
 
 def mend_jpeg_quality():
@@ -58,7 +52,7 @@ def mend_calling_metrics():
                 return math.nan
         data, opt = ({key: value for key, value in given.items() if key not in HANDED_TO_ALL or
                       takes(opt['type'], key)} for given in (data, opt))
-        refuse_misfit('metric', METRIC_REGISTRY, opt, data)
+        refuse_uncallable('metric', METRIC_REGISTRY, opt, data)
         return calculate_metric.upstream(data, opt)
 
     swap(basicsr.metrics, 'calculate_metric', calculate_metric)
@@ -66,8 +60,8 @@ def mend_calling_metrics():
 
 def takes(metric_type, argument):
     """Whether a registered metric may be called with an argument of that name."""
-    parameters = inspect.signature(METRIC_REGISTRY.get(metric_type)).parameters.values()
-    return any(parameter.name == argument or parameter.kind == parameter.VAR_KEYWORD for parameter in parameters)
+    metric = METRIC_REGISTRY.get(metric_type)
+    return argument in inspect.signature(metric).parameters or takes_anything(metric)
 
 
 def has_gt(options, cls):

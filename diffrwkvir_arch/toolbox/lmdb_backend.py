@@ -12,11 +12,6 @@ from diffrwkvir_arch.toolbox.patching import swap
 _opened = {}
 
 
-def mend():
-    """Applies the mends of this file."""
-    mend_backend()
-
-
 def environment(path, **options):
     """The read-only environment at `path`, shared by all who read it in this process.
 

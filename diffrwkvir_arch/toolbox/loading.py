@@ -19,13 +19,6 @@ from diffrwkvir_arch.toolbox.repeating import Places, SeededSamples
 from diffrwkvir_arch.toolbox.several_sets import silence_false_warning
 
 
-def mend():
-    """Applies the mends of this file."""
-    mend_number_of_epochs()
-    mend_loader()
-    mend_prefetcher_started_twice()
-
-
 class SeededSampler(EnlargedSampler):
     """Shuffles by manual_seed and epoch, and can enter an epoch where an interrupted run left it.
 
@@ -74,22 +67,13 @@ def mend_number_of_epochs():
         for phase, dataset_opt in opt['datasets'].items():
             dataset = basicsr.data.build_dataset(dataset_opt)
             if phase == 'train':
-                ratio = dataset_opt.get('dataset_enlarge_ratio', 1)
-                sampler = SeededSampler(dataset, opt['world_size'], opt['rank'], ratio, opt['manual_seed'])
-            else:
-                sampler = None
-            loader = basicsr.data.build_dataloader(
-                dataset, dataset_opt, num_gpu=opt['num_gpu'], dist=opt['dist'], sampler=sampler,
-                seed=opt['manual_seed'])
-            if phase == 'train':
-                train_loader, train_sampler = loader, sampler
+                train_loader, train_sampler = training_loader(dataset, dataset_opt, opt)
             else:
                 logger.info(f'Number of val images/folders in {dataset_opt["name"]}: {len(dataset)}')
-                val_loaders.append(loader)
+                val_loaders.append(basicsr.data.build_dataloader(dataset, dataset_opt))
         silence_false_warning(opt['model_type'])
         if train_loader is None:
             raise InputError('datasets.train is missing: training needs a dataset')
-        refuse_empty_loader(train_loader, train_sampler, opt)
 
         images_a_step = train_loader.batch_size * opt['world_size']
         epoch, done, iteration = 0, 0, 0
@@ -137,17 +121,21 @@ def entry_of(state, iterations_per_epoch, images_a_step):
     return epoch, min(math.ceil(seen / images_a_step), iterations_per_epoch)
 
 
-def refuse_empty_loader(loader, sampler, opt):
-    """Raises InputError where the training data does not fill one batch."""
+def training_loader(dataset, section, opt):
+    """-> the loader and the sampler of a training dataset; InputError where it does not fill one batch."""
+    ratio = section.get('dataset_enlarge_ratio', 1)
+    sampler = SeededSampler(dataset, opt['world_size'], opt['rank'], ratio, opt['manual_seed'])
+    loader = basicsr.data.build_dataloader(
+        dataset, section, num_gpu=opt['num_gpu'], dist=opt['dist'], sampler=sampler, seed=opt['manual_seed'])
     if len(loader) == 0:
-        images, batch = len(sampler.dataset), loader.batch_size
-        ratio = opt['datasets']['train'].get('dataset_enlarge_ratio', 1)
+        images, batch = len(dataset), loader.batch_size
         if images == 0:
             raise InputError('datasets.train holds no images')
         lower = f'lower batch_size_per_gpu to {sampler.num_samples} or ' if sampler.num_samples else ''
         raise InputError(f'datasets.train: {images} images x dataset_enlarge_ratio {ratio} on {opt["world_size"]} '
                          f'process(es) do not fill one batch of {batch}; {lower}set dataset_enlarge_ratio to '
                          f'{math.ceil(batch * opt["world_size"] / images)}')
+    return loader, sampler
 
 
 def outlive_sigterm(worker_id):

@@ -18,11 +18,6 @@ except ImportError:
 TAKEN = errno.EACCES, errno.EAGAIN
 
 
-def mend():
-    """Applies the mends of this file."""
-    mend_two_runs_of_one_name()
-
-
 class FolderLock:
     """A lock on the name of a folder, held by this process until it is released or the process ends, however it does.
 

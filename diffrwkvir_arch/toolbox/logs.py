@@ -28,12 +28,6 @@ def close_logs():
     basicsr_logger.initialized_logger.pop('basicsr', None)
 
 
-def mend():
-    """Applies the mends of this file."""
-    mend_last_eta()
-    mend_vain_warnings()
-
-
 def mend_vain_warnings():
     """Faults: archs/swinir_arch.py:125 calls torch.meshgrid as PyTorch may one day refuse, which warns into every bar;
     DistributedDataParallel warns of kernels of one pixel or one channel, whose gradients convolutions give other

@@ -1,18 +1,12 @@
 """The data of a run is opened before what an earlier run has left is put away."""
 import copy
 
-import basicsr.data
 import basicsr.utils
 from basicsr.utils.registry import DATASET_REGISTRY
 
 from diffrwkvir_arch.option_sections import PLUGIN, package_of
-from diffrwkvir_arch.toolbox.loading import SeededSampler, refuse_empty_loader
+from diffrwkvir_arch.toolbox.loading import training_loader
 from diffrwkvir_arch.toolbox.patching import swap
-
-
-def mend():
-    """Applies the mends of this file."""
-    mend_data_opened_late()
 
 
 def mend_data_opened_late():
@@ -28,15 +22,7 @@ def mend_data_opened_late():
             if package_of(dataset_class) == PLUGIN:
                 dataset = dataset_class(copy.deepcopy(section))
                 if phase == 'train':
-                    refuse_too_few(dataset, section, opt)
+                    training_loader(dataset, section, opt)
         make_exp_dirs.upstream(opt)
 
     swap(basicsr.utils, 'make_exp_dirs', make_exp_dirs)
-
-
-def refuse_too_few(dataset, section, opt):
-    """Raises InputError where the training data does not fill one batch."""
-    ratio = section.get('dataset_enlarge_ratio', 1)
-    sampler = SeededSampler(dataset, opt['world_size'], opt['rank'], ratio)
-    loader = basicsr.data.build_dataloader(dataset, section, opt['num_gpu'], opt['dist'], sampler, opt['manual_seed'])
-    refuse_empty_loader(loader, sampler, opt)

@@ -15,6 +15,7 @@ from basicsr.utils.dist_util import get_dist_info, init_dist, master_only
 
 from diffrwkvir_arch import option_file
 from diffrwkvir_arch.errors import InputError, did_you_mean, first_line
+from diffrwkvir_arch.option_datasets import expanded_places
 from diffrwkvir_arch.ranks import refuse_without_launcher
 from diffrwkvir_arch.registration import import_users
 from diffrwkvir_arch.toolbox.arguments import drop_local_rank, option_arguments
@@ -24,14 +25,7 @@ from diffrwkvir_arch.toolbox.patching import swap
 
 PACKAGE = Path(option_file.__file__).parent
 # Beside the modules where installed, beside the package in a checkout.
-SHIPPED_OPTIONS = (PACKAGE / 'options', PACKAGE.parent / 'options')
-
-
-def mend():
-    """Applies the mends of this file."""
-    mend_yaml()
-    mend_parsing()
-    mend_copying()
+SHIPPED_OPTIONS = PACKAGE / 'options' if (PACKAGE / 'options').is_dir() else PACKAGE.parent / 'options'
 
 
 class OptionLoader(yaml.SafeLoader):
@@ -94,8 +88,12 @@ def load_option_file(path):
     return opt
 
 
-def find_option_file(path):
+def find_option_file(path, option='-opt'):
     """The given option file, or the shipped one of that file name where the given path does not exist.
+
+    Args:
+        path (str): As the user wrote it.
+        option (str): What gave it, for error messages.
 
     Returns:
         str: A path that exists.
@@ -103,15 +101,14 @@ def find_option_file(path):
     path = os.path.expanduser(path)
     if os.path.isfile(path):
         return path
-    for folder in SHIPPED_OPTIONS:
-        shipped = folder / os.path.basename(path)
-        if shipped.is_file():
-            warn(f'{path} does not exist here; using the shipped {shipped}')
-            return str(shipped)
-    names = {file.name for folder in SHIPPED_OPTIONS for file in folder.glob('*.yml')}
+    shipped = SHIPPED_OPTIONS / os.path.basename(path)
+    if shipped.is_file():
+        warn(f'{path} does not exist here; using the shipped {shipped}')
+        return str(shipped)
     if os.path.isdir(path):
-        raise InputError(f'-opt: {path} is a folder; give an option file (YAML)')
-    raise InputError(f'-opt: {path} does not exist{did_you_mean(os.path.basename(path), names)}')
+        raise InputError(f'{option}: {path} is a folder; give an option file (YAML)')
+    names = [file.name for file in SHIPPED_OPTIONS.glob('*.yml')]
+    raise InputError(f'{option}: {path} does not exist{did_you_mean(os.path.basename(path), names)}')
 
 
 def parse_value(text):
@@ -250,9 +247,7 @@ def add_paths(opt, root_path):
         dataset['phase'] = key.split('_')[0]
         if 'scale' in opt:
             dataset['scale'] = opt['scale']
-        for name in ('dataroot_gt', 'dataroot_lq', 'dataroot_mask', 'meta_info_file'):
-            if isinstance(dataset.get(name), str):
-                dataset[name] = os.path.expanduser(dataset[name])
+        dataset.update(expanded_places(dataset))
     path = opt['path']
     for key, value in path.items():
         if isinstance(value, str) and 'resume_state' in key:

@@ -9,11 +9,6 @@ from torchvision.models import get_model_weights
 from diffrwkvir_arch.errors import InputError, first_line
 
 
-def mend():
-    """Applies the mends of this file."""
-    mend_weights()
-
-
 def mend_weights():
     """Fault: archs/vgg_arch.py:78-83 downloads VGG's weights while the model is built; without network that ends in a
     traceback, and the experiment's folder is there already.

@@ -9,13 +9,6 @@ from diffrwkvir_arch.errors import InputError, did_you_mean
 from diffrwkvir_arch.toolbox.patching import swap
 
 
-def mend():
-    """Applies the mends of this file."""
-    mend_lookup()
-    mend_registering_twice()
-    mend_building()
-
-
 def mend_lookup():
     """Fault: utils/registry.py:69-75, an unknown name ends in a KeyError that does not say which names exist, after
     printing 'Name X is not found, use name: X_basicsr!' whether or not that one exists.
@@ -39,9 +32,10 @@ def mend_registering_twice():
     """
 
     def _do_register(self, name, obj, suffix=None):
-        known = self._obj_map.get(f'{name}_{suffix}' if isinstance(suffix, str) else name)
+        key = f'{name}_{suffix}' if isinstance(suffix, str) else name
+        known = self._obj_map.get(key)
         if known is not None and _identity(known) == _identity(obj):
-            self._obj_map[f'{name}_{suffix}' if isinstance(suffix, str) else name] = obj
+            self._obj_map[key] = obj
         else:
             _do_register.upstream(self, name, obj, suffix)
 
@@ -56,18 +50,18 @@ def mend_building():
     """
 
     def build_network(opt):
-        refuse_misfit('network', ARCH_REGISTRY, opt)
+        refuse_uncallable('network', ARCH_REGISTRY, opt)
         return build_network.upstream(opt)
 
     def build_loss(opt):
-        refuse_misfit('loss', LOSS_REGISTRY, opt)
+        refuse_uncallable('loss', LOSS_REGISTRY, opt)
         return build_loss.upstream(opt)
 
     swap(basicsr.archs, 'build_network', build_network)
     swap(basicsr.losses, 'build_loss', build_loss)
 
 
-def refuse_misfit(kind, registry, opt, given=()):
+def refuse_uncallable(kind, registry, opt, given=()):
     """Raises InputError where what is registered as opt['type'] cannot be called with the other options.
 
     Args:

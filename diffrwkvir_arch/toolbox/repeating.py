@@ -10,11 +10,6 @@ from diffrwkvir_arch.draws import going_on, seed_all, seed_cpu
 from diffrwkvir_arch.toolbox.patching import swap
 
 
-def mend():
-    """Applies the mends of this file."""
-    mend_random_steps()
-
-
 class Places(Sampler):
     """A sampler's indices, each with its place in training: seed, epoch, number among all processes'.
 

@@ -19,13 +19,6 @@ from diffrwkvir_arch.toolbox.patching import swap
 from diffrwkvir_arch.toolbox.resumed_options import FileOptions, refuse_other_types, types_of
 
 
-def mend():
-    """Applies the mends of this file."""
-    mend_finding_a_state()
-    mend_saving_a_state()
-    mend_restoring_a_state()
-
-
 def mend_finding_a_state():
     """Faults of train.py:68-87 and utils/misc.py:116: resuming needs CUDA; `--auto_resume` looks in the current
     directory instead of root_path and, finding nothing there, archives the run it should resume; a truncated newest

@@ -11,11 +11,6 @@ from diffrwkvir_arch.toolbox.patching import swap
 FALSE_WARNING = 'Multiple validation datasets are *only* supported by SRModel.'
 
 
-def mend():
-    """Applies the mends of this file."""
-    mend_overwritten_images()
-
-
 def mend_overwritten_images():
     """Fault: models/sr_model.py:174, images of a validation are saved by their names alone, so that of several sets
     with equal names (0001.png) the last one's stay.

@@ -74,12 +74,6 @@ class ValidationCutShort(BaseException):
 stop_request = StopRequest()
 
 
-def mend():
-    """Applies the mends of this file."""
-    mend_interrupted_training()
-    mend_interrupted_validation()
-
-
 def mend_interrupted_training():
     """Fault: train.py:161-198, Ctrl-C or a cluster's SIGTERM loses everything since the last checkpoint.
     Mend: before each iteration the ranks agree whether to stop; if so the model saves networks and state.

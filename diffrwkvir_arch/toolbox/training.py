@@ -8,12 +8,6 @@ from diffrwkvir_arch.errors import InputError, did_you_mean
 from diffrwkvir_arch.toolbox.patching import swap
 
 
-def mend():
-    """Applies the mends of this file."""
-    mend_optimizers()
-    mend_moving_average()
-
-
 def find_optimizer(name, option='train.optim.type'):
     """The class of torch.optim of that name.
 

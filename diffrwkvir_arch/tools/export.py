@@ -85,10 +85,6 @@ def trace_onnx(module, inputs):
     return program
 
 
-def save_onnx(program, path):
-    program.save(path)
-
-
 def run_program(path, inputs):
     return torch.export.load(path).module()(*inputs)
 
@@ -102,7 +98,8 @@ def run_onnx(path, inputs):
     return torch.from_numpy(session.run(['restored'], named)[0])
 
 
-FORMATS = {'.onnx': (trace_onnx, save_onnx, run_onnx), '.pt2': (trace_program, torch.export.save, run_program)}
+FORMATS = {'.onnx': (trace_onnx, torch.onnx.ONNXProgram.save, run_onnx),
+           '.pt2': (trace_program, torch.export.save, run_program)}
 
 
 def check(args):

@@ -48,7 +48,7 @@ class Recipe(NamedTuple):
 
 def shipped_hint(name):
     """Ends an error message about a registered name with an option file that describes it, where one is shipped."""
-    shipped = sorted(file.name for folder in SHIPPED_OPTIONS for file in folder.glob(f'test_{name}_*.yml'))
+    shipped = sorted(file.name for file in SHIPPED_OPTIONS.glob(f'test_{name}_*.yml'))
     return f'; try -opt {shipped[-1]}' if shipped else ''
 
 

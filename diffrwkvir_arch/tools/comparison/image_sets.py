@@ -15,7 +15,7 @@ from basicsr.utils import img2tensor, tensor2img
 from diffrwkvir_arch.bicubic import imresize_once_rounded
 from diffrwkvir_arch.data.pairing import fitting_template, is_lmdb, list_images
 from diffrwkvir_arch.errors import InputError, telling
-from diffrwkvir_arch.option_datasets import check_dataset, check_places
+from diffrwkvir_arch.option_datasets import check_dataset, check_places, expanded_places
 from diffrwkvir_arch.option_sections import look_up, require
 from diffrwkvir_arch.toolbox.logs import warn
 from diffrwkvir_arch.toolbox.options import load_option_file
@@ -221,10 +221,9 @@ def sets_of_option_file(path, scale):
                                  + (', or say color: gray' if key == 'color' else ''))
     check_places(opt)
     for phase, section in sections.items():
-        places = {key: os.path.expanduser(value) for key, value in section.items() if key.startswith('dataroot_')}
         dataset_type = look_up('dataset', section['type'], f'datasets.{phase}.type')
         with telling(f'datasets.{phase}'):
-            dataset = dataset_type({**section, **places, 'phase': 'test', 'scale': scale})
+            dataset = dataset_type({**section, **expanded_places(section), 'phase': 'test', 'scale': scale})
         if not all(isinstance(path, (str, os.PathLike, dict)) for path in getattr(dataset, 'paths', [None])):
             raise InputError(f'datasets.{phase}.type: {section["type"]} does not list its images, as `paths`')
         how = f'{section["type"]} of {Path(path).name}{made_of(section)}'

@@ -98,14 +98,13 @@ class Method:
             InputError: Neither says it, or they cannot be used.
         """
         if self.classical:
-            recipe, path = None, None
-            if not CLASSICAL[self.classical].enlarges:
-                return 1
-        else:
-            recipe, path, _ = self.resolve()
+            if CLASSICAL[self.classical].enlarges:
+                raise InputError(SCALE_MISSING)
+            return 1
+        recipe, path, _ = self.resolve()
         if recipe:
             return recipe.scale
-        if path and find:
+        if find:
             return find(path)
         raise InputError(SCALE_MISSING)
 
@@ -176,8 +175,7 @@ def method_or_shipped(text, scale):
     if scale not in SHIPPED_SCALES:
         raise InputError(f'-m is missing: no weights for --scale {scale} come with the package, only some for --scale '
                          f'{", ".join(map(str, SHIPPED_SCALES))}')
-    name = SHIPPED_NAME.format(scale)
-    return parse_method(next(str(folder / name) for folder in SHIPPED_OPTIONS if (folder / name).is_file()))
+    return parse_method(str(SHIPPED_OPTIONS / SHIPPED_NAME.format(scale)))
 
 
 def short_name(name):

@@ -58,10 +58,5 @@ def refuse_names(names, option, pictures=()):
             raise InputError(f"{option}: one is called '{name}', and {reason}; give it another name")
 
 
-@functools.cache
-def own_or_shipped(path, option):
-    """The path of an option file that exists: the given one, or the shipped one of that name, which is told once."""
-    try:
-        return find_option_file(path)
-    except InputError as error:
-        raise InputError(str(error).replace('-opt:', f'{option}:', 1)) from None
+# (path, option) -> path of an option file that exists; one that is shipped is told once.
+own_or_shipped = functools.cache(find_option_file)

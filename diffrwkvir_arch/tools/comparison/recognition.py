@@ -65,7 +65,7 @@ def fitting_recipes(weights, scale=None):
         scale (int | None): None for all.
     """
     found, known = {}, []
-    for file in sorted(file for folder in SHIPPED_OPTIONS if folder.is_dir() for file in folder.glob('*.yml')):
+    for file in sorted(SHIPPED_OPTIONS.glob('*.yml')):
         recipe = by_option_file(str(file))
         network = recipe.arch, recipe.options
         if scale in (None, recipe.scale) and network not in known:

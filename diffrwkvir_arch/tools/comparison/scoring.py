@@ -3,7 +3,6 @@ import inspect
 import math
 import warnings
 
-import cv2
 import numpy as np
 from basicsr.metrics import calculate_metric
 from basicsr.utils.registry import METRIC_REGISTRY
@@ -152,10 +151,6 @@ def score(restored, gt, mask, metrics):
 def measure(images, mask, options):
     given = {**images, 'mask': mask} if takes_mask(options['type']) else images
     with warnings.catch_warnings():
-        # Of images too small for NIQE or LPIPS: the tables show a dash.
+        # Of images too small for a metric: the tables show a dash.
         warnings.simplefilter('ignore')
-        try:
-            return float(calculate_metric(given, options))
-        except cv2.error:
-            # BasicSR's SSIM filters what the border leaves, which may be nothing.
-            return math.nan
+        return float(calculate_metric(given, options))

@@ -6,7 +6,7 @@ import os
 from tqdm import tqdm
 
 from diffrwkvir_arch.errors import InputError, one_line
-from diffrwkvir_arch.option_datasets import check_dataset, check_places
+from diffrwkvir_arch.option_datasets import check_dataset, check_places, expanded_places
 from diffrwkvir_arch.option_sections import look_up, require
 from diffrwkvir_arch.toolbox.logs import warn
 from diffrwkvir_arch.toolbox.options import find_option_file, load_option_file
@@ -28,7 +28,7 @@ def check_datasets_of(files, workers):
     """
     faulty = []
     for file in files:
-        path = find_option_file(file)
+        path = find_option_file(file, '--check')
         opt = load_option_file(path)
         require(opt, '', ['datasets'])
         require(opt['datasets'], 'datasets', [])
@@ -55,10 +55,8 @@ def faults_of(opt, phase, workers):
         require(section, path, ['type'])
         check_dataset(opt, path, section, warn)
         check_places({'datasets': {phase: section}})
-        places = {key: os.path.expanduser(value) for key, value in section.items()
-                  if key.startswith('dataroot_') and isinstance(value, str)}
         dataset = look_up('dataset', section['type'], f'{path}.type')(
-            {**section, **places, 'phase': phase.split('_')[0], 'scale': opt.get('scale') or 1})
+            {**section, **expanded_places(section), 'phase': phase.split('_')[0], 'scale': opt.get('scale') or 1})
     except InputError as error:
         return 0, [str(error)]
     faults = {}

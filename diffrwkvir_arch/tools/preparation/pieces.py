@@ -80,15 +80,19 @@ def write_pieces(job, recipe):
         gt = shrunk(cropped(image, recipe.shrink * recipe.mod, path), recipe.shrink, recipe)
     except InputError as error:
         return {'failure': str(error)}
-    height, width = gt.shape[:2]
-    windows = recipe.windows(height, width)
-    if recipe.crop and min(height, width) < recipe.crop:
+    if recipe.crop and min(gt.shape[:2]) < recipe.crop:
         remarks.append('smaller than a sub-image')
+    return {'pieces': write_windows(gt, stem, targets, recipe), 'remarks': remarks}
+
+
+def write_windows(gt, stem, targets, recipe):
+    """Writes the sub-images of a GT, or all of it, to every target; -> how many each got."""
+    windows = recipe.windows(*gt.shape[:2])
     for folder, scale in targets:
         image = shrunk(gt, scale, recipe)
         for name, (top, left, bottom, right) in zip(piece_names(stem, len(windows), recipe.crop), windows):
             write_png(Path(folder, name), image[top // scale:bottom // scale, left // scale:right // scale])
-    return {'pieces': len(windows), 'remarks': remarks}
+    return len(windows)
 
 
 def cropped(image, multiple, path):
