@@ -5,10 +5,13 @@ import cv2
 import numpy as np
 import pytest
 import tifffile
+import torch
 import yaml
+from basicsr.models import build_model
 from drawing import draw
 
 from diffrwkvir_arch import cli
+from diffrwkvir_arch.errors import InputError
 
 CODE = '''
 import numpy as np
@@ -121,3 +124,13 @@ def test_channels_of_a_dataset_of_ones_own_are_told_before_the_first_iteration(m
 def test_a_network_of_ones_own_that_does_not_fit_is_one_line(seen, made, told, capsys):
     assert run('train', options({'type': 'Plain', 'seen': seen, 'made': made}, 8)) == 2
     assert capsys.readouterr().err.splitlines()[-1] == f'basicsr: error: {told}'
+
+
+def test_frames_of_a_video_are_no_channels():
+    model = build_model({
+        'model_type': 'EDVRModel', 'num_gpu': 0, 'dist': False, 'is_train': False, 'path': {},
+        'network_g': {'type': 'EDVR', 'num_feat': 8, 'deformable_groups': 1, 'num_extract_block': 1,
+                      'num_reconstruct_block': 1, 'with_tsa': False}})
+    model.feed_data({'lq': torch.rand(1, 5, 3, 16, 16), 'gt': torch.rand(1, 3, 64, 64), 'key': '000'})
+    with pytest.raises(InputError, match='num_in_ch: 3 does not fit the 1 channel of the LQ'):
+        model.feed_data({'lq': torch.rand(1, 5, 1, 16, 16), 'key': '000'})

@@ -166,10 +166,17 @@ def test_a_network_built_without_memory_is_the_same_once_it_has_weights(load):
     assert torch.equal(other(lq), net(lq))
 
 
+def test_a_network_built_for_inference_alone_can_be_moved_afterwards():
+    with torch.inference_mode():
+        net = small_s2(seed=3)
+    assert torch.equal(net.to('cpu').diffusion.start, small_s2(seed=3).diffusion.start)
+    assert net.double().diffusion.start.dtype == torch.float64
+
+
 @pytest.mark.parametrize('option, value', [
     ('scale', 5), ('shift', 'omnii'), ('mixer', 'mamba'), ('ffn', 'mlp'), ('scan', '2d'), ('upsampler', 'nearest'),
     ('steps', 3), ('steps', 21), ('head_dim', 5), ('compress_ratio', 0),
-    ('encoder_levels', 0)])
+    ('encoder_levels', 0), ('shift', ['omni']), ('mixer', ['ttt']), ('ffn', ['cab'])])
 def test_an_impossible_option_is_refused_by_name(option, value):
     with pytest.raises(ValueError, match=option):
         small_s2(**{option: value})

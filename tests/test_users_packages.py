@@ -340,6 +340,10 @@ def test_our_network_depends_on_a_users_code_where_its_options_name_a_part_of_it
     assert code_of(*parts_of(ours)) is None and code_of(*parts_of(mixed)) is not None
 
 
+def test_a_users_network_may_have_lists_where_ours_name_a_part():
+    assert parts_of(Recipe('net', torch.nn.Linear, {'mixer': ['ttt', 'conv']}, 2, 1)) == [torch.nn.Linear]
+
+
 def test_an_unknown_metric_is_told_what_there_is_and_how_more_come_in(picture, capfd):
     assert compare('bicubic', '--scale', '2', '--metrics', 'ownn') == 2
     line = capfd.readouterr().err.splitlines()[-1]

@@ -62,8 +62,7 @@ class PriorDiffusion(nn.Module):
     def _apply(self, fn, recurse=True):
         """As nn.Module's; no checkpoint has the noise, so that after to_empty() nothing else would bring it back."""
         super()._apply(fn, recurse)
-        with torch.no_grad():
-            self.start.copy_(self.seeded_noise())
+        self.start = self.seeded_noise().to(self.start)
         return self
 
     def diffuse(self, prior, noise):

@@ -44,7 +44,8 @@ def mend_first_meeting():
     def feed_data(self, data):
         feed_data.upstream(self, data)
         path = data.get('lq_path', ['a dataset'])[0]
-        refuse_misfit(self.opt, self.lq.shape[1], data['gt'].shape[1] if 'gt' in data else None, path)
+        # Of videos, (B, T, C, H, W), too.
+        refuse_misfit(self.opt, self.lq.shape[-3], data['gt'].shape[-3] if 'gt' in data else None, path)
 
     swap(sr_model.SRModel, 'feed_data', feed_data)
 

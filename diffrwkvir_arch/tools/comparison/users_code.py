@@ -25,8 +25,9 @@ def code_of(*targets):
 def parts_of(recipe):
     """The class of a network, and the parts that its options name."""
     parts = {'mixer': MIXERS, 'ffn': FEED_FORWARDS, 'shift': SHIFTS}
-    named = [known.get(recipe.options.get(option)) for option, known in parts.items()]
-    return [recipe.arch, *filter(None, named)]
+    named = [part for option, known in parts.items() for name, part in known.items()
+             if name == recipe.options.get(option)]
+    return [recipe.arch, *named]
 
 
 def sources_of(target):
