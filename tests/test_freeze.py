@@ -77,7 +77,8 @@ def test_a_resumed_run_ends_with_the_weights_of_one_that_never_stopped(options, 
         return torch.load(f'experiments/{name}/models/net_g_6.pth')['params']
 
     assert main(['train', '-opt', write_options({**options, 'name': 'whole'})]) == 0
-    assert main(['train', '-opt', write_options({**options, 'name': 'parts'}), '--force_yml', 'train:total_iter=3']) == 0
+    file = write_options({**options, 'name': 'parts'})
+    assert main(['train', '-opt', file, '--force_yml', 'train:total_iter=3']) == 0
     assert main(['train', '-opt', write_options({**options, 'name': 'parts'}), '--auto_resume']) == 0
     assert all(torch.equal(weight, weights('parts')[name]) for name, weight in weights('whole').items())
     # What learns by now has no momentum in the state.

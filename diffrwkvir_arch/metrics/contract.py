@@ -18,7 +18,7 @@ class Unmeasurable(Exception):
 
 
 def basicsr_metric(metric):
-    """Decorator: Unmeasurable becomes nan. The signature stays the metric's own; option files are checked against it."""
+    """Decorator: Unmeasurable becomes nan. The signature, which option files are checked against, stays the metric's."""
 
     @functools.wraps(metric)
     def measure(*args, **options):
