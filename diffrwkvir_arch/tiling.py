@@ -78,8 +78,7 @@ def cuts(side, tile, overlap):
 
 def tile_count(height, width, tile, overlap):
     """How many tiles an image is cut into; 1 where it stays whole, as it does for tile None."""
-    whole = tile is None or max(height, width) <= tile
-    return 1 if whole else len(cuts(height, tile, overlap)) * len(cuts(width, tile, overlap))
+    return 1 if tile is None else len(cuts(height, tile, overlap)) * len(cuts(width, tile, overlap))
 
 
 def ramp(length, fade, like):
