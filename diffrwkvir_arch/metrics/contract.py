@@ -18,7 +18,7 @@ class Unmeasurable(Exception):
 
 
 def basicsr_metric(metric):
-    """Decorator: Unmeasurable becomes nan. The signature, which option files are checked against, stays the metric's."""
+    """Decorator: Unmeasurable becomes nan; the signature that option files are checked against stays."""
 
     @functools.wraps(metric)
     def measure(*args, **options):
