@@ -1,4 +1,4 @@
-"""Images of 2, 4 or 8 channels from a dataset of one's own: trained, validated, tested, saved; what does not fit is told."""
+"""Images of 2, 4 or 8 channels from a dataset of one's own: trained, tested, saved; what does not fit is told, too."""
 import sys
 
 import cv2
