@@ -11,8 +11,11 @@ from diffrwkvir_arch.errors import InputError
 
 
 def is_first_rank():
-    """Whether this process is the one that speaks for all that torchrun started."""
-    return os.environ.get('RANK', '0') == '0'
+    """Whether this process is the one that speaks for all that torchrun started.
+
+    A process alone does, whatever rank a cluster has set for it.
+    """
+    return count_of_torchrun() == 1 or os.environ['RANK'] == '0'
 
 
 def count_of_torchrun():

@@ -301,6 +301,7 @@ def test_other_ranks_leave_the_word_to_the_first(monkeypatch, capfd):
     monkeypatch.setattr(time, 'sleep', pauses.append)
     # As by a launcher that keeps nothing for its processes.
     monkeypatch.setenv('RANK', '1')
+    monkeypatch.setenv('WORLD_SIZE', '2')
     fail_with(monkeypatch, InputError('bad'))
     assert main(['test']) == 2 and pauses == [10]
     fail_with(monkeypatch, KeyboardInterrupt())
@@ -308,9 +309,21 @@ def test_other_ranks_leave_the_word_to_the_first(monkeypatch, capfd):
     assert main(['test']) == 130 and capfd.readouterr().err == ''
 
 
+@pytest.mark.parametrize('environment', [{'RANK': '', 'WORLD_SIZE': ''}, {'RANK': '3', 'WORLD_SIZE': '1'}])
+def test_a_process_alone_tells_its_error_at_once_whatever_its_rank(monkeypatch, capfd, environment):
+    pauses = []
+    monkeypatch.setattr(time, 'sleep', pauses.append)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    for error, told in ((InputError('bad'), 'basicsr: error: bad\n'), (KeyboardInterrupt(), 'basicsr: interrupted\n')):
+        fail_with(monkeypatch, error)
+        main(['test'])
+        assert capfd.readouterr().err == told and not pauses
+
+
 def test_of_torchruns_processes_the_first_to_fail_tells_and_those_that_lose_it_are_silent(monkeypatch, capfd):
     store = TCPStore('127.0.0.1', 0, is_master=True)
-    for name, value in {'RANK': '1', 'MASTER_ADDR': '127.0.0.1', 'MASTER_PORT': str(store.port),
+    for name, value in {'RANK': '1', 'WORLD_SIZE': '2', 'MASTER_ADDR': '127.0.0.1', 'MASTER_PORT': str(store.port),
                         'TORCHELASTIC_USE_AGENT_STORE': 'True', 'TORCHELASTIC_RESTART_COUNT': '0'}.items():
         monkeypatch.setenv(name, value)
     lost, bad = RuntimeError('Connection closed by peer'), InputError('bad')
