@@ -1,8 +1,4 @@
-<<<<<<< HEAD
 """Images of 2, 4 or 8 channels from a dataset of one's own: trained, tested, saved; what does not fit is told."""
-=======
-"""Images of 2, 4 or 8 channels from a dataset of one's own: trained, tested, saved; what does not fit is told, too."""
->>>>>>> w-verify
 import sys
 
 import cv2
