@@ -84,7 +84,8 @@ def test_a_resumed_run_ends_with_the_weights_of_one_that_never_stopped(options, 
     # What learns by now has no momentum in the state.
     options['train'] |= {'freeze': ['conv_first'], 'total_iter': 8}
     assert main(['train', '-opt', write_options({**options, 'name': 'parts'}), '--auto_resume']) == 2
-    assert 'belongs to other networks or optimizers than the option file' in capsys.readouterr().err.splitlines()[-1]
+    told = capsys.readouterr().err.splitlines()[-1]
+    assert 'belongs to other networks or optimizers than the option file (train.freeze counts): loaded state' in told
 
 
 @pytest.mark.parametrize('names, message', [

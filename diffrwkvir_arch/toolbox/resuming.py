@@ -8,7 +8,7 @@ from basicsr.models.base_model import BaseModel
 from basicsr.utils import check_resume
 from basicsr.utils.dist_util import master_only
 
-from diffrwkvir_arch.errors import InputError
+from diffrwkvir_arch.errors import InputError, first_line
 from diffrwkvir_arch.option_file import check_beginning
 from diffrwkvir_arch.option_sections import look_up
 from diffrwkvir_arch.toolbox.checkpoints import read_checkpoint, write_whole
@@ -193,7 +193,8 @@ def mend_restoring_a_state():
             resume_training.upstream(self, resume_state)
         except (AssertionError, ValueError, KeyError) as error:
             raise InputError(f'{self.opt["path"].get("resume_state")}: this training state belongs to other networks '
-                             f'or optimizers than the option file: {error}') from None
+                             f'or optimizers than the option file (train.freeze counts): {first_line(error)}; with '
+                             'path.pretrain_network_g a new run starts from its network') from None
         options.put_back()
         best = resume_state.get('best_metric_results', {})
         self.best_metric_results = {name: best[name] for name, metrics in measured_metrics(self.opt).items()
