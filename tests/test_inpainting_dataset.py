@@ -138,6 +138,14 @@ def test_grey_counts_as_hole_from_half_of_white_with_one_notice(inpainting, mask
     assert len(notices) == 1 and '00.png' in notices[0] and 'half of white' in notices[0]
 
 
+def test_a_mask_in_colour_is_refused_because_nobody_said_which_colour_is_the_hole(inpainting, masks):
+    red = np.zeros((32, 40, 3), np.uint8)
+    red[8:16, 8:16, 2] = 255
+    write_mask(masks, '00.png', red)
+    with pytest.raises(InputError, match=r'00\.png: this mask is in colour; the hole must be white'):
+        inpainting(dataroot_mask=str(masks))[0]
+
+
 def test_a_mask_of_zeros_and_ones_is_refused_because_it_looks_black(inpainting, masks):
     write_mask(masks, '00.png', hole(32, 40, inside=1))
     with pytest.raises(InputError, match=r'00\.png: this mask holds 0 and 1; the hole must be white, 255'):

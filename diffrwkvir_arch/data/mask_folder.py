@@ -55,6 +55,9 @@ class MaskFolder(ImageSource):
         image = self.read(path, 'mask')
         if 0 < image.max() < 2 / 255:
             raise InputError(f'{path}: this mask holds 0 and 1; the hole must be white, 255')
+        # More than what JPEG makes of grey.
+        if np.ptp(image, axis=2).max() > 0.25:
+            raise InputError(f'{path}: this mask is in colour; the hole must be white, 255, all else black')
         if not self.told_of_grey and not np.isin(image, (0, 1)).all():
             self.told_of_grey = True
             get_root_logger().warning(f'{self.name}: {path} holds more than black and white; a pixel of at least half '
