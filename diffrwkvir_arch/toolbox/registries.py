@@ -43,9 +43,9 @@ def mend_registering_twice():
 
 
 def mend_building():
-    """Fault: archs/__init__.py:22, losses/__init__.py:24, an option that a network or loss does
-    not take, or lacks, ends in a traceback. Option files are checked before; but a third party's model may
-    still change the options, and is let go on.
+    """Fault: archs/__init__.py:22, losses/__init__.py:24, an option that a network or loss does not take, or lacks,
+    ends in a traceback. Option files are checked before; but a third party's model may still change the options, and is
+    let go on.
     Mend: one line that says what the class takes.
     """
 

@@ -44,6 +44,12 @@ class Settings:
     set_metrics: dict = field(default_factory=dict)
     self_ensemble: bool = False
 
+    @cached_property
+    def metric_codes(self):
+        """Name -> digest of the code, of users' metrics."""
+        codes = {name: code_of(METRIC_REGISTRY.get(options['type'])) for name, options in self.metrics.items()}
+        return {name: code for name, code in codes.items() if code}
+
     def conditions(self):
         """What a result depends on beside method and image."""
         tiles = [self.tile, self.overlap] if self.tile else None
@@ -81,8 +87,6 @@ class Contestant:
     def __init__(self, method, settings, journal):
         self.method, self.settings, self.journal = method, settings, journal
         self.identity = method.identity()
-        codes = {name: code_of(METRIC_REGISTRY.get(options['type'])) for name, options in settings.metrics.items()}
-        self.metric_codes = {name: code for name, code in codes.items() if code}
         self.warmed_up_on = set()
 
     @cached_property
@@ -117,8 +121,8 @@ class Contestant:
         if self.lacking(found):
             more = score(restored, sample.gt, sample.mask, self.lacking(found))
             found = {**found, 'scores': {**found['scores'], **more}}
-            if self.metric_codes:
-                found['metric_codes'] = {**found.get('metric_codes', {}), **self.metric_codes}
+            if self.settings.metric_codes:
+                found['metric_codes'] = {**found.get('metric_codes', {}), **self.settings.metric_codes}
         if self.settings.save_images:
             found = {**found, 'keep': True}
         if found != self.journal.get(key):
@@ -129,7 +133,7 @@ class Contestant:
         """The metrics that a result was not measured by, or by other code."""
         codes = found.get('metric_codes', {})
         return {name: options for name, options in self.settings.metrics.items()
-                if name not in found['scores'] or codes.get(name) != self.metric_codes.get(name)}
+                if name not in found['scores'] or codes.get(name) != self.settings.metric_codes.get(name)}
 
     def set_scores(self, image_set, rows):
         """What score_set finds on the restored images in files."""
