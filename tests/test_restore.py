@@ -13,11 +13,12 @@ from compare_cases import EDSR, INPAINTING, SCALE, build, write_method
 from drawing import draw
 from restore_cases import read
 
+from diffrwkvir_arch.bicubic import imresize
 from diffrwkvir_arch.cli import main
 from diffrwkvir_arch.data.inpainting_dataset import FILL
 from diffrwkvir_arch.errors import InputError
 from diffrwkvir_arch.tools import restore
-from diffrwkvir_arch.tools.comparison import recognition
+from diffrwkvir_arch.tools.comparison import methods, recognition
 from diffrwkvir_arch.tools.comparison.network import finished
 from diffrwkvir_arch.tools.restoration.picture import Picture
 from diffrwkvir_arch.tools.restoration.progress import Progress
@@ -87,7 +88,7 @@ def test_no_network_sees_what_the_hole_of_an_image_holds(mixed_photos):
 
     picture, mask = Picture(mixed_photos / 'colour.png'), np.zeros((20, 26), np.float32)
     mask[5:12, 8:20] = 1
-    args = argparse.Namespace(tile=None, overlap=0, self_ensemble=False)
+    args = argparse.Namespace(tile=None, overlap=0, self_ensemble=False, outscale=None)
     restore.restore(picture, Restorer(), mask, args, torch.device('cpu'), Progress(1))
     lq = seen[0][0].permute(1, 2, 0).numpy()
     assert (lq[mask == 1] == FILL).all() and np.array_equal(lq[mask == 0], picture.colours[mask == 0])
@@ -113,6 +114,9 @@ def test_an_image_that_cannot_be_read_costs_only_itself(mixed_photos, capsys):
     (['my photos', '-m', 'bicubic'], '--scale is missing'),
     (['my photos', '-m', 'one.yml', '--scale', '3'], 'made for scale 2, --scale is 3'),
     (['my photos', '-m', 'one.yml', '--tile', '-1'], '--tile must be at least 1'),
+    (['my photos', '-m', 'one.yml', '--outscale', '0'], '--outscale must be above 0'),
+    (['my photos', '-m', 'one.yml', '--outscale', 'nan'], '--outscale must be above 0'),
+    (['my photos', '-m', 'fill.yml', '--masks', 'my photos', '--outscale', '2'], '--outscale: images with holes keep'),
     (['my photos', '-m', 'one.yml', '--tile', '0', '--overlap', '4'], '--overlap must be'),
     (['my photos', '-m', 'one.yml', '--masks', 'my photos'], 'one.yml takes no masks'),
     (['my photos', '-m', 'bicubic', '--scale', '2', '-o', 'one.yml'], '-o: one.yml is a file'),
@@ -149,3 +153,24 @@ def test_self_ensemble_does_not_depend_on_how_the_camera_was_held(mixed_photos):
     assert np.abs(turned_back.astype(int) - read('out/colour.png')).max() <= 1
     assert main(['restore', '-m', 'one.yml', str(mixed_photos / 'colour.png'), '-o', 'once']) == 0
     assert np.abs(read('once/colour.png').astype(int) - read('out/colour.png')).max() > 1
+
+
+@pytest.mark.parametrize('factor, height, width', [(1.5, 30, 39), (3, 60, 78), (.1, 2, 3), (.01, 1, 1)])
+def test_results_come_in_any_size(mixed_photos, capsys, factor, height, width):
+    """20x26 pixels, by a network that makes 40x52 of them."""
+    command = ['restore', 'my photos/colour.png', 'my photos/clear.png', '-m', 'one.yml', '-o', 'out']
+    assert main(command) == 0
+    whole = read('out/colour.png')
+    assert main([*command, '--outscale', str(factor)]) == 2
+    assert f'(outscale default, not {float(factor)})' in capsys.readouterr().err
+    assert main([*command, '--outscale', str(factor), '--force']) == 0
+    result = read('out/colour.png')
+    assert result.shape == (height, width, 3) and read('out/clear.png').shape == (height, width, 4)
+    expected = imresize(whole.astype(np.float32), factor / SCALE)[:height, :width].clip(0, 255)
+    assert np.abs(result - expected).max() <= 2
+
+
+def test_the_least_shipped_network_that_reaches_a_size_makes_it():
+    for outscale, scale in ((.5, 2), (2, 2), (2.01, 3), (4, 4), (7.5, 4), (None, 4)):
+        assert methods.method_or_shipped(None, None, outscale).option_file.endswith(f'_x{scale}.yml')
+    assert methods.method_or_shipped(None, 4, 2.).option_file.endswith('_x4.yml')

@@ -1,12 +1,14 @@
 """`basicsr restore`: your own images through a trained network, without an option file for a dataset."""
 import argparse
 import contextlib
+import math
 import os
 import tempfile
 from pathlib import Path
 
 import torch
 
+from diffrwkvir_arch.bicubic import imresize
 from diffrwkvir_arch.data.inpainting_dataset import FILL
 from diffrwkvir_arch.device import choose_device, out_of_memory
 from diffrwkvir_arch.errors import InputError
@@ -67,6 +69,8 @@ def argument_parser():
                         help='ends their names: _x4 makes photo_x4.png of photo.jpg')
     parser.add_argument('--scale', type=int,
                         help='output side over input side (default: that of the network, or 4)')
+    parser.add_argument('--outscale', type=float, metavar='FACTOR',
+                        help='resizes the results to this output side over input side, such as 2.5')
     parser.add_argument('--masks', metavar='FOLDER', help='masks of the same names, white where there is a hole')
     parser.add_argument('--tile', type=int, metavar='PIXELS',
                         help='restore larger images in tiles of this side, which takes less memory; 0: never (default: '
@@ -86,6 +90,10 @@ def check(args):
     """Refuses numbers and folders that cannot work; fills in the overlap of tiles."""
     if args.scale is not None and args.scale < 1:
         raise InputError(f'--scale must be at least 1, got {args.scale}')
+    if args.outscale is not None and not 0 < args.outscale < math.inf:
+        raise InputError(f'--outscale must be above 0, got {args.outscale}')
+    if args.outscale and args.masks:
+        raise InputError('--outscale: images with holes keep their size, and their known pixels')
     args.overlap = checked_overlap(TILE_OF_LARGE if args.tile is None else args.tile or None, args.overlap)
     if args.tile and args.tile < SMALL_TILE:
         warn(f'--tile {args.tile}: tiles this small are slow, and their seams show; 128 is better')
@@ -109,7 +117,7 @@ def restore(picture, restorer, mask, args, device, progress):
 
     Args:
         mask (ndarray | None): (H, W) float32, 1 in the hole; other pixels stay as they are.
-        args (Namespace): Of the command: tile, overlap, self_ensemble.
+        args (Namespace): Of the command: tile, overlap, self_ensemble, outscale.
         progress (Progress): Moves meanwhile.
     """
     lq = picture.to_batch(device)
@@ -122,13 +130,24 @@ def restore(picture, restorer, mask, args, device, progress):
 
     tile = tile_for(lq, mask, args)
     calls = restorer.calls(lq, tile, args.overlap) * (len(SYMMETRIES) if args.self_ensemble else 1)
-    after_call = progress.begin(picture.path, lq.shape[-2:], restorer.scale, calls)
+    after_call = progress.begin(picture.path, lq.shape[-2:], args.outscale or restorer.scale, calls)
 
     def once(lq, mask):
         return restorer.restore(lq, mask=mask, tile=tile, overlap=args.overlap, after_call=after_call)
 
     restored = self_ensemble(once, lq, mask) if args.self_ensemble else once(lq, mask)
-    return picture.like_this(finished(restored, lq, mask))
+    restored = finished(restored, lq, mask)
+    if args.outscale:
+        size = [max(1, round(args.outscale * side)) for side in lq.shape[-2:]]
+        restored = resized(restored, args.outscale / restorer.scale, size)
+    return picture.like_this(restored)
+
+
+def resized(image, scale, size):
+    """(1, 3, h, w) -> (1, 3, *size) on the CPU, size about scale * (h, w), as MATLAB's bicubic does."""
+    rows = imresize(image[0].float().permute(1, 2, 0).cpu().numpy(), scale)
+    # MATLAB rounds a size up, and so may an error of the product do.
+    return torch.from_numpy(rows[:size[0], :size[1]]).permute(2, 0, 1)[None]
 
 
 def restore_file(path, target, read_mask, restorer, settings, args, device, progress):
@@ -140,7 +159,7 @@ def restore_file(path, target, read_mask, restorer, settings, args, device, prog
     """
     try:
         picture, mask = Picture(path), read_mask()
-        refuse_misfit(picture, restorer.scale, args.format)
+        refuse_misfit(picture, args.outscale or restorer.scale, args.format)
         if picture.said:
             progress.tell(path, f'its decoder says: {picture.said[0]}')
         with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=args.amp == 'bf16'):
@@ -221,11 +240,11 @@ def main(arguments=None):
     device = choose_device(args.device, '--device')
     if args.masks and not args.method:
         raise InputError('-m is missing: no weights that fill holes come with the package')
-    method = method_or_shipped(args.method, args.scale)
+    method = method_or_shipped(args.method, args.scale, args.outscale)
     # Holes are filled at scale 1.
     scale = args.scale or method.scale(find=(lambda path: 1) if args.masks else scale_of)
     settings = {'method': key_of(method.identity()), 'scale': scale,
-                **{name: getattr(args, name) for name in ('tile', 'overlap', 'self_ensemble', 'amp')}}
+                **{name: getattr(args, name) for name in ('outscale', 'tile', 'overlap', 'self_ensemble', 'amp')}}
     if passed_over:
         print(passed_over, flush=True)
     there = [] if args.force else there_already(images, targets, mask_of, settings, args.output)

@@ -159,18 +159,21 @@ def parse_method(text, option='--methods'):
                   beside=newest is not None)
 
 
-def method_or_shipped(text, scale):
+def method_or_shipped(text, scale, outscale=None):
     """The Method that -m names, or that of the weights that come with the package.
 
     Args:
         text (str | None): Of -m.
-        scale (int | None): Of --scale.
+        scale (int | None): Of --scale; without it the least that comes with the package and reaches outscale.
+        outscale (float | None): Of --outscale.
 
     Raises:
         InputError: The name cannot be used, or no weights of that scale come with the package.
     """
     if text:
         return parse_method(text, '-m')
+    if scale is None and outscale:
+        scale = min((known for known in SHIPPED_SCALES if known >= outscale), default=max(SHIPPED_SCALES))
     scale = scale or SHIPPED_SCALE
     if scale not in SHIPPED_SCALES:
         raise InputError(f'-m is missing: no weights for --scale {scale} come with the package, only some for --scale '

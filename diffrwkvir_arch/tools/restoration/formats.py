@@ -76,7 +76,7 @@ class Format(NamedTuple):
 
     def lacks(self, picture, scale):
         """What a result of this picture needs and the format does not have, in words; '' where nothing."""
-        height, width = (scale * side for side in picture.colours.shape[:2])
+        height, width = (round(scale * side) for side in picture.colours.shape[:2])
         bits = 16 if picture.white > 255 else 8
         if bits > self.bits:
             return f'{bits} bits'
@@ -104,7 +104,7 @@ def refuse_misfit(picture, scale, name):
     """Raises InputError where a format cannot hold what a picture becomes.
 
     Args:
-        picture (Picture); scale (int): Output side over input side; name (str): Of FORMATS.
+        picture (Picture); scale (float): Output side over input side; name (str): Of FORMATS.
     """
     lacking = FORMATS[name].lacks(picture, scale)
     if lacking:

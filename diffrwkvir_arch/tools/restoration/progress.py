@@ -20,12 +20,12 @@ class Progress(tqdm):
         """Says which image is next, in a line where it takes more than one call; -> what is to be called after each.
 
         Args:
-            size (tuple of int): (h, w); scale (int): output side over that; calls (int): of the method.
+            size (tuple of int): (h, w); scale (float): output side over that; calls (int): of the method.
         """
         height, width = size
         self.set_postfix_str(path.name)
         if calls > 1:
-            self.tell(path, f'{width}x{height} to {scale * width}x{scale * height} in {calls} steps')
+            self.tell(path, f'{width}x{height} to {round(scale * width)}x{round(scale * height)} in {calls} steps')
         return lambda: self.update(1 / calls)
 
     def tell(self, path, what):

@@ -32,7 +32,7 @@ def read_record(path):
     try:
         with leniently(), Image.open(path) as image:
             said = image.info.get(KEYWORD) or str(image.getexif().get(ExifTags.Base.Software)).removeprefix(KEYWORD)
-        return dict(json.loads(said))
+        return {'outscale': None, **json.loads(said)}    # which older records do not say
     except Exception:
         # What others have written may be anything.
         return None
