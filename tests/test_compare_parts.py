@@ -132,7 +132,7 @@ def test_plots_of_many_methods_with_long_names_can_be_read(world, monkeypatch):
         assert axes.bbox.width > bars.bbox.width / 5
     scatter, (legend, ) = figures['scatter'].axes[0], figures['scatter'].legends
     assert [text.get_text() for text in scatter.texts] == [str(number) for number in range(2, 13)]
-    assert legend.texts[11].get_text() == f'12  {methods[11]} (0.011 M)'
+    assert legend.texts[10].get_text() == f'12  {methods[11]} (0.011 M)' and len(legend.texts) == 11
     box = legend.get_window_extent()
     assert box.x0 >= scatter.bbox.x1 and box.x1 <= figures['scatter'].bbox.x1 and scatter.bbox.width > 400
 

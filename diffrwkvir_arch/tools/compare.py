@@ -15,6 +15,7 @@ from diffrwkvir_arch.toolbox.options import load_option_file
 from .comparison.contest import Settings, contest
 from .comparison.image_sets import parse_sets
 from .comparison.journal import Journal
+from .comparison.made_elsewhere import parse_folder
 from .comparison.methods import NETWORKS, SCALE_MISSING, parse_method
 from .comparison.names import OPTION_SUFFIXES, own_or_shipped, refuse_names, split_label, split_pair
 from .comparison.plots import pictures_beside, write_plots
@@ -28,6 +29,8 @@ NOTES = f"""methods:
   lq                      at scale 1 the LQ as it is, what others should improve on
   telea, navier-stokes    OpenCV's two ways to fill holes
 {NETWORKS}
+  FOLDER                  restored images, of any origin: FOLDER/NAME.png or FOLDER/SET/NAME.png, with the GT's names
+                          or what all of them have beside it, such as baby_SwinIR.png
 sets:
   GT_FOLDER:LQ_FOLDER     pairs by file name, such as baby.png with baby.png or babyx4.png; LMDBs too
   GT_FOLDER:MASK_FOLDER   with --masks: images with holes, such as `basicsr masks` freezes; white is the hole
@@ -114,11 +117,11 @@ def scale_said(methods, sets):
     files = [split_pair(split_label(text, '--sets')[1])[0] for text in sets]
     # What else is wrong with a method is told of that method alone, later.
     ways = [method.scale if method.option_file is None or method.beside else partial(scale_of, method.option_file)
-            for method in methods if not method.classical]
+            for method in methods if method.has_network]
     ways += [partial(scale_of, file) for file in files if file.lower().endswith(OPTION_SUFFIXES)]
     # Slow, and seldom needed.
     ways += [partial(method.scale, scale_of_network) for method in methods
-             if not method.classical and method.option_file is None]
+             if method.has_network and method.option_file is None]
     for way in ways:
         try:
             scale = way()
@@ -169,7 +172,7 @@ def main(arguments=None):
     args = argument_parser().parse_args(arguments)
     check(args)
     import_users(args.imports)
-    methods = [parse_method(text) for text in args.methods]
+    methods = [parse_folder(text) or parse_method(text) for text in args.methods]
     scale = 1 if args.masks else args.scale or scale_said(methods, args.sets)
     labels = [method.label for method in methods]
     refuse_names(labels, '--methods')

@@ -20,6 +20,7 @@ from ..call_cost import device_name, milliseconds
 from ..preparation.pieces import write_png
 from .image_sets import digest
 from .journal import key_of
+from .made_elsewhere import RestoredImages
 from .network import finished
 from .scoring import score
 from .set_scoring import score_set
@@ -107,15 +108,15 @@ class Contestant:
                                    'reads_gt': self.restorer.reads_gt})
         return self.journal.get(key)
 
-    def result(self, sample, set_name):
-        """-> the row of an image, and whether it was computed now."""
+    def result(self, sample, image_set):
+        """-> the row of an image of a set, and whether it was computed now."""
         key = key_of(self.identity, sample.fingerprint, self.settings.conditions())
         found = self.journal.get(key)
-        path = self.settings.restored_path(set_name, self.method.label, sample.name)
+        path = self.settings.restored_path(image_set.name, self.method.label, sample.name)
         restored = self.kept(path, found) if found else None
         computed = restored is None and (not found or self.settings.save_images or bool(self.lacking(found)))
         if computed:
-            restored, measured = self.measure(sample)
+            restored, measured = self.made(sample, image_set)
             write_image(path, restored)
             found = {**measured, 'scores': {}, 'file': path.relative_to(self.settings.out).as_posix()}
         if self.lacking(found):
@@ -151,6 +152,13 @@ class Contestant:
             if image is not None:
                 write_image(path, image)
         return image
+
+    def made(self, sample, image_set):
+        """As `measure`; what was restored elsewhere is read, and its time and memory are None."""
+        if not isinstance(self.restorer, RestoredImages):
+            return self.measure(sample)
+        restored = tensor2img(self.restorer.image(image_set, sample))
+        return restored, {'ms': None, 'peak_mb': None, 'restored': digest(restored)}
 
     def measure(self, sample):
         """Restores an image; -> BGR uint8 (H, W, 3), and its time, memory and hash."""
@@ -221,7 +229,7 @@ def run_set(contestant, image_set, results, bar):
         sample = image_set.sample(i)
         bar.set_postfix_str(f'{image_set.name}/{sample.name}')
         try:
-            found, computed = contestant.result(sample, image_set.name)
+            found, computed = contestant.result(sample, image_set)
         except Exception as error:
             note_failure(results, contestant.settings, label, image_set.name, error, sample.name)
             return

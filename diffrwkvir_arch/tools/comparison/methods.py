@@ -49,6 +49,10 @@ class Method:
     option: str = '--methods'
     beside: bool = False
 
+    @property
+    def has_network(self):
+        return not self.classical
+
     def identity(self):
         """What a result depends on, as JSON takes it: the network's options and code, and its weights' file.
 

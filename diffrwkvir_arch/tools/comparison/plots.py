@@ -42,13 +42,13 @@ def write_plots(results, methods, sets, settings):
     room = CHARACTER * max(map(len, methods))
     found = {image_set.name: means(results, methods, image_set.name, settings.metrics) for image_set in sets}
     qualities = {name: first_psnr(settings.metrics, entries) for name, entries in found.items()}
-    drawn = [name for name, quality in qualities.items() if quality]
+    drawn = {name: timed(found[name], quality) for name, quality in qualities.items()}
+    drawn = {name: entries for name, entries in drawn.items() if entries}
     if drawn:
         figure = Figure(figsize=(6 * len(drawn) + room + 1.5, 4.5), layout='constrained')
-        for axes, name in zip(figure.subplots(1, len(drawn), squeeze=False)[0], drawn):
-            quality = qualities[name]
-            scatter(axes, name, [entry for entry in found[name] if entry[quality] is not None], quality)
-        add_legend(figure, [entry for name in drawn for entry in found[name]])
+        for axes, (name, entries) in zip(figure.subplots(1, len(drawn), squeeze=False)[0], drawn.items()):
+            scatter(axes, name, entries, qualities[name])
+        add_legend(figure, [entry for entries in drawn.values() for entry in entries])
         save(figure, 'scatter')
     for name, entries in found.items():
         metrics = [metric for metric in (*settings.metrics, *settings.set_metrics)
@@ -81,6 +81,11 @@ def means(results, methods, set_name, metrics):
             entries.append({'method': method, 'number': number, 'parameters': results.costs[method]['parameters'],
                             'ms': median_ms(found), **scores})
     return entries
+
+
+def timed(entries, quality):
+    """Those of `means` that have a time and that quality; none where quality is None."""
+    return [entry for entry in entries if quality and entry[quality] is not None and entry['ms'] is not None]
 
 
 def scatter(axes, name, entries, quality):

@@ -28,7 +28,9 @@ def set_means(results, method, set_name, metrics):
 
 
 def median_ms(rows):
-    return statistics.median(row['ms'] for row in rows)
+    """None where no time was measured."""
+    times = [row['ms'] for row in rows if row['ms'] is not None]
+    return statistics.median(times) if times else None
 
 
 def peak_mb(rows):
@@ -123,11 +125,11 @@ def cost_rows(results, methods, sets):
     for method in methods:
         cost = results.costs.get(method, {})
         row = {'Method': method,
-               'Parameters (M)': f'{cost["parameters"] / 1e6:.4g}' if cost else '–',
+               'Parameters (M)': '–' if cost.get('parameters') is None else f'{cost["parameters"] / 1e6:.4g}',
                'FLOPs (G)': f'{cost["flops"] / 1e9:.4g}' if cost.get('flops') else '–'}
         for image_set in sets:
-            found = results.of(method, image_set.name)
-            row[f'{image_set.name} (ms)'] = f'{median_ms(found):.4g}' if found else '–'
+            ms = median_ms(results.of(method, image_set.name))
+            row[f'{image_set.name} (ms)'] = '–' if ms is None else f'{ms:.4g}'
         peak = peak_mb([found for image_set in sets for found in results.of(method, image_set.name)])
         row['Memory (MB)'] = '–' if peak is None else f'{peak:.0f}'
         rows.append(row)
@@ -161,7 +163,7 @@ def as_json(results, methods, sets, settings, rows, remarks):
             found = results.of(method, image_set.name)
             means.append({'method': method, 'set': image_set.name, 'images': len(found),
                           **plain(set_means(results, method, image_set.name, settings.metrics)),
-                          'ms': median_ms(found) if found else None,
+                          'ms': median_ms(found),
                           'peak_mb': peak_mb(found)})
     return {
         'scale': settings.scale, 'device': device_name(settings.device), 'torch': torch.__version__,
