@@ -7,6 +7,8 @@ from diffrwkvir_arch.errors import InputError
 
 # Sides of tiles are multiples of it where that is no more than was asked for: windows of SwinIR and HAT fit.
 GRID = 16
+# Bytes of a result from which it is put together in the computer's memory: a GPU has to hold the tiles beside it.
+LARGE_RESULT = 2 ** 30
 
 
 def checked_overlap(tile, overlap, names=('--tile', '--overlap')):
@@ -35,7 +37,8 @@ def restore_tiled(restore, lq, scale, tile, overlap):
         overlap (int): What neighbours share at least, in LQ pixels; 0 <= overlap < tile.
 
     Returns:
-        Tensor: (1, D, scale*H, scale*W) float32, the only one of that size that is made.
+        Tensor: (1, D, scale*H, scale*W) float32, the only one of that size that is made; on the CPU where it takes
+        LARGE_RESULT bytes or more, else where `restore` puts its results.
     """
     height, width = lq.shape[-2:]
     blended = None
@@ -43,9 +46,11 @@ def restore_tiled(restore, lq, scale, tile, overlap):
         for columns, column_weights in shares(width, tile, overlap, scale, lq):
             piece = restore(lq[..., rows, columns]).float()
             if blended is None:
-                blended = piece.new_zeros(1, piece.shape[1], scale * height, scale * width)
+                shape = 1, piece.shape[1], scale * height, scale * width
+                is_large = math.prod(shape) * piece.itemsize >= LARGE_RESULT
+                blended = torch.zeros(shape, device='cpu' if is_large else piece.device)
             place = (..., enlarged(rows, scale), enlarged(columns, scale))
-            blended[place] += piece * row_weights[:, None] * column_weights
+            blended[place] += (piece * row_weights[:, None] * column_weights).to(blended.device)
     return blended
 
 

@@ -2,8 +2,10 @@
 import itertools
 
 import pytest
+import torch
 
-from diffrwkvir_arch.tiling import GRID, cuts, tile_count
+from diffrwkvir_arch import tiling
+from diffrwkvir_arch.tiling import GRID, cuts, restore_tiled, tile_count
 
 
 @pytest.mark.parametrize('tile, overlap', [(7, 0), (8, 3), (16, 15), (40, 16), (64, 16), (100, 33)])
@@ -26,3 +28,19 @@ def test_tiles_cost_little_more_than_the_image():
     assert tile_count(1536, 2048, 512, 16) == 20 and lengths == [432, 400]
     assert 20 * lengths[0] * lengths[1] < 1.1 * 2048 * 1536
     assert tile_count(400, 512, 512, 16) == tile_count(5000, 5000, None, 0) == 1
+
+
+@pytest.mark.parametrize('larger', [0, 1])
+def test_a_large_result_leaves_the_device_of_its_tiles_one_by_one(monkeypatch, larger):
+    """Where there is no GPU, the meta device stands for it: nothing can leave it."""
+    monkeypatch.setattr(tiling, 'LARGE_RESULT', 4 * 3 * 80 * 96 + 1 - larger)
+    lq = torch.empty(1, 3, 40, 48, device='meta')
+
+    def run():
+        return restore_tiled(lambda piece: piece.repeat(1, 1, 2, 2), lq, 2, 32, 8)
+
+    if larger:
+        with pytest.raises(NotImplementedError, match='copy out of meta'):
+            run()
+    else:
+        assert run().shape == (1, 3, 80, 96) and run().device == lq.device

@@ -23,13 +23,13 @@ def fill_holes(image, mask):
 
 
 def keep_known(image, lq, mask):
-    """The image in the hole and the LQ elsewhere, bit for bit; without a mask (None) the image.
+    """The image in the hole and the LQ elsewhere, bit for bit, where the image is; without a mask (None) the image.
 
     Args:
         image, lq (Tensor): (B, C, H, W).
         mask (Tensor | None): (B, 1, H, W), above 0.5 in the hole.
     """
-    return image if mask is None else torch.where(mask > 0.5, image, lq)
+    return image if mask is None else torch.where(mask.to(image.device) > 0.5, image, lq.to(image.device))
 
 
 def _fill(image, known):
