@@ -49,6 +49,12 @@ class Method:
     option: str = '--methods'
     beside: bool = False
 
+    @property
+    def inpaints(self):
+        """What a message about missing masks takes the method for."""
+        return 'it inpaints' if self.classical else ('it inpaints (its network takes a mask, as DiffRWKVIR does where '
+                                                     'in_channels is out_channels + 1)')
+
     def identity(self):
         """What a result depends on, as JSON takes it: the network's options and code, and its weights' file.
 
