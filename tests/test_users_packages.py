@@ -1,5 +1,6 @@
 """A user's own package: --import registers what it has, and what is wrong with it is one line."""
 import csv
+import importlib
 import json
 import os
 import sys
@@ -332,6 +333,26 @@ def test_a_users_metric_is_measured_anew_when_a_module_that_it_calls_has_changed
     # Of the network, which may call that module as well; not of bicubic.
     assert calls[2:] == [('own', 'a')]
     assert compare(*run) == 0 and first_result()['own'] == 3202
+
+
+def test_a_module_counts_that_is_imported_only_when_a_function_is_called(packages, monkeypatch):
+    monkeypatch.syspath_prepend(packages)
+    monkeypatch.syspath_prepend(packages / 'site-packages')
+    (packages / 'site-packages').mkdir()
+    modules = {'asking': 'def mine():\n    from between.part import more\n    import installed\n',
+               'between/part': 'def more():\n    import own_helper as helper\n', 'site-packages/installed': ''}
+    (packages / 'between').mkdir()
+    for name, source in modules.items():
+        (packages / f'{name}.py').write_text(source)
+    mine = importlib.import_module('asking').mine
+    codes = [code_of(mine), code_of(mine)]
+    for name in ('site-packages/installed', 'between/part', 'own_helper'):
+        with open(f'{name}.py', 'a') as file:
+            file.write('# changed\n')
+        codes.append(code_of(mine))
+    assert codes[0] == codes[1] == codes[2] and len(set(codes)) == 3
+    assert not {'between', 'own_helper', 'installed'} & sys.modules.keys()
+    monkeypatch.delitem(sys.modules, 'asking')
 
 
 def test_our_network_depends_on_a_users_code_where_its_options_name_a_part_of_it(monkeypatch):
