@@ -324,6 +324,30 @@ def test_a_users_metric_is_one_of_compare(picture, name):
     assert f'photos {name.upper().replace("_", "-")} |' in open('out/results.md').read()
 
 
+@pytest.mark.parametrize('better, best, arrow', [('lower', 'own', '↓'), ('higher', 'bicubic', '↑')])
+def test_a_users_metric_may_say_which_way_is_better(method, picture, better, best, arrow):
+    with open('own_nets/__init__.py', 'a') as file:
+        file.write(f"""
+@METRIC_REGISTRY.register()
+def calculate_spread(img):
+    return float(img.std())
+
+
+calculate_spread.better = {better!r}
+""")
+    assert compare(method('own'), 'bicubic', '--metrics', 'spread') == 0
+    text = Path('out/results.md').read_text(encoding='utf-8')
+    assert f'photos SPREAD {arrow} |' in text and f'| {best} | **' in text
+
+
+def test_a_users_metric_that_says_so_in_other_words_is_refused(picture, capfd):
+    with open('own_nets/__init__.py', 'a') as file:
+        file.write("calculate_blind.better = 'less'\n")
+    assert compare('bicubic', '--scale', '2', '--metrics', 'blind') == 2
+    line = capfd.readouterr().err.splitlines()[-1]
+    assert line == "basicsr: error: --metrics: calculate_blind.better must be 'higher' or 'lower', got 'less'"
+
+
 def test_a_users_metric_is_measured_anew_when_a_module_that_it_calls_has_changed(method, picture, calls, monkeypatch):
     method('own')
     run = 'bicubic', 'own.yml', '--metrics', 'psnr_rgb', 'own'
