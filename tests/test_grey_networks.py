@@ -156,6 +156,20 @@ def test_restore_runs_a_network_for_grey_on_every_channel_and_on_a_grey_image_on
     assert network.count(lq) == network.count(lq[:, :1])
 
 
+def test_methods_are_not_compared_on_luma_of_which_psnr_y_would_take_the_luma(folders, capsys):
+    options_y = options(ONE['EDSR'], color='y')
+    torch.save({'params': build_network(ONE['EDSR']).state_dict()}, 'net.pth')
+    found = []
+    for color in ('y', None):
+        options_y['datasets']['val']['color'] = color
+        with open('set.yml', 'w', encoding='utf-8') as file:
+            yaml.safe_dump(options_y, file)
+        found.append(cli.main(['compare', '--methods', 'set.yml:net.pth', '--sets', 'set.yml', '--metrics', 'psnr_y']))
+    assert found == [2, 0]
+    assert ('datasets.val.color: methods are compared on RGB in [0, 1]; remove it, and a network of one channel restores '
+            'each colour by itself, or say color: gray') in capsys.readouterr().err
+
+
 def test_a_network_for_grey_is_exported_with_one_channel(folders, capsys):
     net = build_network(ONE['EDSR'])
     torch.save({'params': net.state_dict(), 'network_options': {'scale': SCALE, 'network': ONE['EDSR']}}, 'net.pth')

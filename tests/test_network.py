@@ -187,7 +187,7 @@ def test_an_impossible_option_is_refused_by_name(option, value):
     (FEED_FORWARDS, 'ffn', lambda dim, compress_ratio: torch.nn.Conv2d(dim, dim, 1)),
     (SHIFTS, 'shift', lambda dim: torch.nn.Conv2d(dim, dim, 1))])
 def test_a_part_of_ones_own_is_a_choice_by_its_name(monkeypatch, known, option, build):
-    with pytest.raises(ValueError, match=f"{option} must be one of .*, got 'mine'"):
+    with pytest.raises(ValueError, match=f"{option} must be one of .*, got 'mine'; --import PACKAGE adds"):
         small_s2(**{option: 'mine'})
     monkeypatch.setitem(known, 'mine', build)
     net = small_s2(**{option: 'mine'})

@@ -119,11 +119,13 @@ def test_an_image_that_cannot_be_read_costs_only_itself(mixed_photos, capsys):
     (['my photos', '-m', 'fill.yml', '--masks', 'my photos', '--outscale', '2'], '--outscale: images with holes keep'),
     (['my photos', '-m', 'one.yml', '--tile', '0', '--overlap', '4'], '--overlap must be'),
     (['my photos', '-m', 'one.yml', '--masks', 'my photos'], 'one.yml takes no masks'),
+    (['my photos', '-m', 'fill.yml'], '--masks is missing for fill.yml: it inpaints (its network takes a mask, as'),
     (['my photos', '-m', 'bicubic', '--scale', '2', '-o', 'one.yml'], '-o: one.yml is a file'),
 ])
 def test_what_cannot_work_is_told_in_one_line(mixed_photos, capsys, arguments, message):
     os.mkdir('empty')
     cv2.imwrite('grey.png', draw(4, 4, 0))
+    write_method(Path(), 'fill', INPAINTING, scale=1)
     before = sorted(Path('.').rglob('*'))
     assert main(['restore', *arguments]) == 2
     error = capsys.readouterr().err

@@ -1,5 +1,6 @@
 """A user's own package: --import registers what it has, and what is wrong with it is one line."""
 import csv
+import importlib
 import json
 import os
 import sys
@@ -323,6 +324,30 @@ def test_a_users_metric_is_one_of_compare(picture, name):
     assert f'photos {name.upper().replace("_", "-")} |' in open('out/results.md').read()
 
 
+@pytest.mark.parametrize('better, best, arrow', [('lower', 'own', '↓'), ('higher', 'bicubic', '↑')])
+def test_a_users_metric_may_say_which_way_is_better(method, picture, better, best, arrow):
+    with open('own_nets/__init__.py', 'a') as file:
+        file.write(f"""
+@METRIC_REGISTRY.register()
+def calculate_spread(img):
+    return float(img.std())
+
+
+calculate_spread.better = {better!r}
+""")
+    assert compare(method('own'), 'bicubic', '--metrics', 'spread') == 0
+    text = Path('out/results.md').read_text(encoding='utf-8')
+    assert f'photos SPREAD {arrow} |' in text and f'| {best} | **' in text
+
+
+def test_a_users_metric_that_says_so_in_other_words_is_refused(picture, capfd):
+    with open('own_nets/__init__.py', 'a') as file:
+        file.write("calculate_blind.better = 'less'\n")
+    assert compare('bicubic', '--scale', '2', '--metrics', 'blind') == 2
+    line = capfd.readouterr().err.splitlines()[-1]
+    assert line == "basicsr: error: --metrics: calculate_blind.better must be 'higher' or 'lower', got 'less'"
+
+
 def test_a_users_metric_is_measured_anew_when_a_module_that_it_calls_has_changed(method, picture, calls, monkeypatch):
     method('own')
     run = 'bicubic', 'own.yml', '--metrics', 'psnr_rgb', 'own'
@@ -332,6 +357,26 @@ def test_a_users_metric_is_measured_anew_when_a_module_that_it_calls_has_changed
     # Of the network, which may call that module as well; not of bicubic.
     assert calls[2:] == [('own', 'a')]
     assert compare(*run) == 0 and first_result()['own'] == 3202
+
+
+def test_a_module_counts_that_is_imported_only_when_a_function_is_called(packages, monkeypatch):
+    monkeypatch.syspath_prepend(packages)
+    monkeypatch.syspath_prepend(packages / 'site-packages')
+    (packages / 'site-packages').mkdir()
+    modules = {'asking': 'def mine():\n    from between.part import more\n    import installed\n',
+               'between/part': 'def more():\n    import own_helper as helper\n', 'site-packages/installed': ''}
+    (packages / 'between').mkdir()
+    for name, source in modules.items():
+        (packages / f'{name}.py').write_text(source)
+    mine = importlib.import_module('asking').mine
+    codes = [code_of(mine), code_of(mine)]
+    for name in ('site-packages/installed', 'between/part', 'own_helper'):
+        with open(f'{name}.py', 'a') as file:
+            file.write('# changed\n')
+        codes.append(code_of(mine))
+    assert codes[0] == codes[1] == codes[2] and len(set(codes)) == 3
+    assert not {'between', 'own_helper', 'installed'} & sys.modules.keys()
+    monkeypatch.delitem(sys.modules, 'asking')
 
 
 def test_our_network_depends_on_a_users_code_where_its_options_name_a_part_of_it(monkeypatch):

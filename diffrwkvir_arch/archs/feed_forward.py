@@ -75,5 +75,6 @@ FEED_FORWARDS = {
 def build_feed_forward(ffn, dim, compress_ratio=4):
     """ffn: a name of FEED_FORWARDS; of ours compress_ratio concerns 'cab' alone."""
     if ffn not in tuple(FEED_FORWARDS):    # a list is no key of a dict
-        raise ValueError(f'ffn must be one of {tuple(FEED_FORWARDS)}, got {ffn!r}')
+        raise ValueError(f'ffn must be one of {tuple(FEED_FORWARDS)}, got {ffn!r}; --import PACKAGE adds those of your '
+                         'own')
     return FEED_FORWARDS[ffn](dim, compress_ratio)

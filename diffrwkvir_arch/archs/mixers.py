@@ -137,5 +137,6 @@ def build_mixer(mixer, dim, head_dim, shift, scan):
         raise ValueError(f'head_dim must divide dim, got head_dim {head_dim} and dim {dim}')
     for name, value, known in (('mixer', mixer, MIXERS), ('shift', shift, SHIFTS), ('scan', scan, SCANS)):
         if value not in tuple(known):    # a list is no key of a dict
-            raise ValueError(f'{name} must be one of {tuple(known)}, got {value!r}')
+            more = '' if known is SCANS else '; --import PACKAGE adds those of your own'
+            raise ValueError(f'{name} must be one of {tuple(known)}, got {value!r}{more}')
     return MIXERS[mixer](dim, head_dim, shift, scan)

@@ -2,6 +2,8 @@
 import math
 import numbers
 
+from basicsr.utils.registry import METRIC_REGISTRY
+
 from diffrwkvir_arch.errors import InputError
 
 # Metric -> which way is better, decimals. A name such as psnr_y, lpips_alex or hole_psnr counts by the metric in it.
@@ -23,8 +25,8 @@ def markdown_table(rows):
 
     Args:
         rows (list of dict): {'method': 'SwinIR', 'set': 'Set5', 'psnr_y': 32.9, ...}, one for each method and set, in
-            the order that the table keeps. A metric whose better direction is not in METRICS gets no marks; a value
-            that is missing, None or nan becomes a dash.
+            the order that the table keeps. A metric whose better direction is not known gets no marks; a value that
+            is missing, None or nan becomes a dash.
 
     Returns:
         str: Lines without a final newline.
@@ -88,7 +90,10 @@ def known_metric(metric):
 
 
 def direction(metric):
-    """'higher', 'lower' or, for what METRICS does not hold, None."""
+    """'higher' or 'lower', as the registered function says by its attribute `better`, or else METRICS; or None."""
+    for name in (metric, f'calculate_{metric}'):
+        if name in METRIC_REGISTRY and hasattr(METRIC_REGISTRY.get(name), 'better'):
+            return METRIC_REGISTRY.get(name).better
     return METRICS.get(known_metric(metric), (None, 3))[0]
 
 

@@ -210,7 +210,7 @@ def loaded(method, scale, device, args):
         raise InputError(f'-m {args.method}: it reads its prior from the GT, which is not there when images are '
                          'restored; use the second stage')
     if restorer.needs_mask and not args.masks:
-        raise InputError(f'--masks is missing: {args.method} fills holes')
+        raise InputError(f'--masks is missing for {args.method}: {method.inpaints}')
     if args.masks and not restorer.needs_mask:
         raise InputError(f'--masks: {args.method} takes no masks')
     return restorer

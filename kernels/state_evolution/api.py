@@ -3,7 +3,7 @@ import torch
 from torch.autograd.forward_ad import unpack_dual
 
 from .backends import choose_backend
-from .checks import check_inputs
+from .checks import check_inputs, checked_chunk_size
 from .dtypes import compute_dtype, without_autocast
 from .operators import OPERATORS
 from .plain_body import forward as run_plain
@@ -40,7 +40,7 @@ def state_evolution(q, k, v, log_decay, step_size, *, initial_state=None, return
     Raises:
         ValueError, TypeError: an argument has the wrong shape, dtype, device or name, or the backend cannot run.
     """
-    check_inputs(q, k, v, {'log_decay': log_decay, 'step_size': step_size}, chunk_size, initial_state=initial_state)
+    check_inputs(q, k, v, {'log_decay': log_decay, 'step_size': step_size}, initial_state=initial_state)
     initial_state = None if initial_state is None else initial_state[None]
     o, state = run_scans(q, k, v, log_decay[None], step_size[None], initial_state, 1, q.shape[1], [0],
                          chunk_size, backend)
@@ -57,6 +57,7 @@ def run_scans(q, k, v, log_decay, step_size, initial_state, height, width, direc
         o (B, L, H, Dv) summed over scans, last states (D, B, H, Dv, Dk).
     """
     inputs = (q, k, v, log_decay, step_size, initial_state)
+    chunk_size = checked_chunk_size(chunk_size)
     backend = choose_backend(backend, q.device, compute_dtype(*inputs[:5]))
     if backend == 'recurrent':
         return run_recurrent(*inputs, scan_orders(height, width, directions, q.device))

@@ -7,11 +7,8 @@ MAX_DIM = 128
 DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
-def check_inputs(q, k, v, gates, chunk_size, *, initial_state=None, scans=None):
+def check_inputs(q, k, v, gates, *, initial_state=None, scans=None):
     """gates: name -> tensor (B, L, H), or (D, B, L, H) where `scans` gives D."""
-    if chunk_size is not None and (not isinstance(chunk_size, Integral) or chunk_size < 1):
-        raise ValueError(f'chunk_size must be None or an integer >= 1, got {chunk_size!r}')
-
     tensors = {'q': q, 'k': k, 'v': v, **gates}
     if initial_state is not None:
         tensors['initial_state'] = initial_state
@@ -46,10 +43,33 @@ def check_inputs(q, k, v, gates, chunk_size, *, initial_state=None, scans=None):
                          f'got {tuple(initial_state.shape)}')
 
 
-def check_image(height, width, length):
+def checked_chunk_size(chunk_size):
+    """None or an int."""
+    if chunk_size is None:
+        return None
+    number = as_integer(chunk_size)
+    if number is None or number < 1:
+        raise ValueError(f'chunk_size must be None or an integer >= 1, got {chunk_size!r}')
+    return number
+
+
+def checked_image(height, width, length):
+    """Both sides, as as_integer gives them."""
+    sides = []
     for name, side in (('height', height), ('width', width)):
-        # Traced sizes are symbols, and torch.jit's are tensors.
-        if not isinstance(side, (Integral, torch.SymInt, torch.Tensor)):
+        sides.append(as_integer(side))
+        if sides[-1] is None:
             raise TypeError(f'{name} must be an integer, got {side!r}')
+    height, width = sides
     if height < 1 or width < 1 or height * width != length:
         raise ValueError(f'height * width must be L = {length}, got {height} * {width}')
+    return height, width
+
+
+def as_integer(number):
+    """An integer as one of Python's, for numpy's may overflow; as it is where a trace follows it; None if it is none."""
+    if isinstance(number, torch.Tensor):    # torch.jit's sizes
+        return number if number.dim() == 0 and number.dtype in (torch.int32, torch.int64) else None
+    if isinstance(number, torch.SymInt):
+        return number
+    return int(number) if isinstance(number, Integral) and not isinstance(number, bool) else None

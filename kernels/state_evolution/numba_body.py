@@ -1,8 +1,11 @@
 """State evolution on the CPU: arranges memory and threads around the walk that numba_kernels.py compiles."""
+from contextlib import suppress
+
 import numpy as np
 import torch
 from numba import config
 
+from .backends import first_line, warn_once
 from .dtypes import compute_dtype
 from .numba_kernels import kernels
 from .threads import on_threads
@@ -110,9 +113,11 @@ def run(kernel, scratch, tasks, work, *args):
     `work` counts the multiply-adds of all tasks. Each thread takes neighbouring tasks, the heads of one sample, for
     these lie in the same cache lines.
     """
+    own = flat(scratch)
+    load(kernel, *args, own, 0, 0)
     threads = min(torch.get_num_threads(), tasks) if work > WORTH_A_THREAD else 1
     if threads == 1:
-        call(kernel, *args, flat(scratch), 0, tasks)
+        kernel(*args, own, 0, tasks)
         return
     # More shares than threads: one that is held up leaves its next to the others.
     edges = [share * tasks // (2 * threads) for share in range(2 * threads + 1)]
@@ -122,7 +127,7 @@ def run(kernel, scratch, tasks, work, *args):
         try:
             own = flat(torch.empty_like(scratch))
             for start, stop in shares:
-                call(kernel, *args, own, start, stop)
+                kernel(*args, own, start, stop)
         except BaseException as error:
             errors.append(error)
 
@@ -131,8 +136,15 @@ def run(kernel, scratch, tasks, work, *args):
         raise errors[0]
 
 
-def call(kernel, *args):
+def load(kernel, *args):
+    """Calls a kernel for no task, so that it is there, compiled or from the disk, before threads ask for it."""
     try:
         kernel(*args)
     except OSError:    # what is compiled by now does not fit on the disk
-        kernel(*args)
+        pass
+    except Exception as error:
+        warn_once(f'state_evolution compiles anew what numba cannot read in {kernel.stats.cache_path} '
+                  f'({first_line(error)})')
+        kernel.recompile()    # forgets what is there
+        with suppress(OSError):
+            kernel(*args)

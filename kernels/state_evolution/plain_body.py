@@ -2,7 +2,8 @@
 
 The chunk form of chunked_body.py, with its names, for all chunks at once. From chunk to chunk S' = S P + H: pairs
 of these maps become one map until a single one is left, and learn their states on the way back. (I + A)^-1 merges
-inverses of diagonal blocks pair by pair, as ONNX has no triangular solve. Sizes become constants of the graph.
+inverses of diagonal blocks pair by pair, as ONNX has no triangular solve. All sizes but the batch become constants of
+the graph: how the maps are paired depends on how many there are.
 
 It holds one state per chunk, scan and head, and as many maps; other bodies are faster.
 """

@@ -1,6 +1,6 @@
 """State evolution over images: the sum of scans along several directions (the paper's 2D scanning)."""
 from .api import run_scans
-from .checks import check_image, check_inputs
+from .checks import check_inputs, checked_image
 from .scan_orders import DIRECTIONS
 
 
@@ -32,8 +32,8 @@ def state_evolution_2d(q, k, v, log_decay, step_size, height, width, *, directio
         if direction not in DIRECTIONS:
             raise ValueError(f'directions must be among {DIRECTIONS}, got {direction!r}')
     scans = len(directions)
-    check_inputs(q, k, v, {'log_decay': log_decay, 'step_size': step_size}, chunk_size, scans=scans)
-    check_image(height, width, q.shape[1])
+    check_inputs(q, k, v, {'log_decay': log_decay, 'step_size': step_size}, scans=scans)
+    height, width = checked_image(height, width, q.shape[1])
 
     log_decay, step_size = (gate.expand(scans, -1, -1, -1) for gate in (log_decay, step_size))
     numbers = [DIRECTIONS.index(direction) for direction in directions]

@@ -1,7 +1,7 @@
 """State evolution by Triton kernels: what is launched on what, for the operators that operators.py registers."""
 import torch
 import triton
-import triton.language as tl
+from triton.runtime import JITFunction
 
 VERSION = tuple(map(int, triton.__version__.split('.')[:2]))
 if VERSION < (3, 3):
@@ -12,7 +12,7 @@ if VERSION < (3, 5):
 
 from .backends import first_line
 from .triton_backward import adjoint_walk, gradients
-from .triton_chunks import prepare
+from .triton_chunks import prepare, probe
 from .triton_forward import compose, walk
 from .triton_plan import CHUNK, GROUP, INTERVAL, Plan, with_dense_channels
 
@@ -21,7 +21,7 @@ def why_not(device, *dtypes):
     """Why Triton cannot compute tensors of these dtypes there, or None."""
     if torch.float64 in dtypes:
         return 'it computes in float32, not in float64'
-    if not isinstance(walk, triton.runtime.JITFunction):    # TRITON_INTERPRET=1
+    if not isinstance(walk, JITFunction):    # TRITON_INTERPRET=1
         return None
     if device.type != 'cuda':
         return f'it computes tensors on NVIDIA GPUs, these are on {device}'
@@ -32,17 +32,14 @@ def why_not(device, *dtypes):
         return f'it needs compute capability 8.0 or newer, {device} has {major}.{minor}'
     try:
         with torch.cuda.device(device):
-            probe.warmup(torch.float32, grid=(1,))
+            probe.warmup(torch.float32, grid=(1,), num_warps=1, maxnreg=255, enable_fp_fusion=True)
     except Exception as error:
-        return (f'Triton cannot compile ({first_line(error)}); it needs a C compiler (CC), ptxas (TRITON_PTXAS_PATH) '
-                'and a folder to write to (TRITON_CACHE_DIR)')
+        while error.__cause__:    # the compiler wraps its own once for every function called
+            error = error.__cause__
+        reason = first_line(getattr(error, 'error_message', None) or error)
+        return (f'Triton {triton.__version__} cannot compile ({reason}); it needs a C compiler (CC), ptxas '
+                '(TRITON_PTXAS_PATH) and a folder to write to (TRITON_CACHE_DIR)')
     return None
-
-
-@triton.jit
-def probe(x):
-    """Compiled, not run: shows what is missing before the first call does."""
-    tl.store(x, 0.)
 
 
 def states_shape(q, v, scans, chunk_size):

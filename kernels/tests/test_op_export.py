@@ -44,6 +44,13 @@ def test_an_exported_program_is_made_of_pytorchs_own_operators(strict):
     assert relative_error(torch.export.load(file).module()(*tensors), expected) < 1e-12
 
 
+def test_the_batch_of_an_exported_program_may_be_dynamic():
+    tensors, others = (tuple(make_inputs(batch=batch, length=35)[:5]) for batch in (2, 5))
+    batch = torch.export.Dim('batch')
+    program = torch.export.export(Image(), tensors, dynamic_shapes=(tuple({0: batch} for _ in tensors), ))
+    assert relative_error(program.module()(*others), Image()(*others)) < 1e-12
+
+
 def test_autocast_stays_out_of_an_exported_program():
     tensors = tuple(make_inputs(length=35, dtype=torch.float32)[:5])
     expected = state_evolution_2d(*tensors, 5, 7)
@@ -69,7 +76,9 @@ def test_onnx_runtime_finds_the_same(network, tensors, tmp_path):
     for package in ('onnx', 'onnxscript'):
         pytest.importorskip(package)
     runtime = pytest.importorskip('onnxruntime')
-    torch.onnx.export(network.eval(), tuple(tensors), tmp_path / 'op.onnx', dynamo=True, optimize=False, verbose=False)
+    torch.onnx.export(network.eval(), tuple(tensors), tmp_path / 'op.onnx', dynamo=True, optimize=False, verbose=False,
+                      dynamic_shapes=(tuple({0: 'batch'} for _ in tensors), ))
+    tensors = [torch.cat([x, x.flip(0)]) for x in tensors]
     session = runtime.InferenceSession(tmp_path / 'op.onnx', providers=['CPUExecutionProvider'])
     found = session.run(None, {put.name: x.numpy() for put, x in zip(session.get_inputs(), tensors)})
     expected = network(*tensors)

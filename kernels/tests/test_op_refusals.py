@@ -4,7 +4,7 @@ import sys
 import numpy as np
 import pytest
 import torch
-from op_cases import NAMES, make_inputs
+from op_cases import BACKENDS, NAMES, make_inputs
 
 from state_evolution import backends, state_evolution, state_evolution_2d
 from state_evolution.backends import why_not
@@ -24,6 +24,7 @@ def zeros(*shape, **kwargs):
     ({'chunk_size': 0}, ValueError, 'chunk_size must be .*got 0'),
     ({'chunk_size': 2.5}, ValueError, 'chunk_size must be .*got 2.5'),
     ({'chunk_size': '16'}, ValueError, "chunk_size must be .*got '16'"),
+    ({'chunk_size': True}, ValueError, 'chunk_size must be .*got True'),
     ({'q': [1.]}, TypeError, 'q must be a tensor, got list'),
     ({'v': zeros(2, 20, 2, 3, dtype=torch.long)}, TypeError, 'v must be float16.*got torch.int64'),
     ({'v': zeros(2, 20, 2, 3).to(torch.float8_e4m3fn)}, TypeError, 'v must be float16.*got torch.float8'),
@@ -51,6 +52,11 @@ def test_sequences_that_cannot_be_computed_are_refused(change, error, words):
     ({'height': 4., 'width': 5}, TypeError, r'height must be an integer, got 4\.0'),
     ({'height': '4', 'width': '5'}, TypeError, "height must be an integer, got '4'"),
     ({'height': 4, 'width': None}, TypeError, 'width must be an integer, got None'),
+    ({'height': True, 'width': 20}, TypeError, 'height must be an integer, got True'),
+    ({'height': torch.tensor(4.)}, TypeError, r'height must be an integer, got tensor\(4\.\)'),
+    ({'height': torch.tensor([4])}, TypeError, r'height must be an integer, got tensor\(\[4\]\)'),
+    ({'height': torch.tensor([4, 4])}, TypeError, r'height must be an integer, got tensor\(\[4, 4\]\)'),
+    ({'height': 0, 'width': 0}, ValueError, r'height \* width must be L = 20, got 0 \* 0'),
     ({'directions': ('forward', 'sideways')}, ValueError, "directions must be among .*got 'sideways'"),
     ({'directions': (name for name in ())}, ValueError, 'directions must name at least one'),
     ({'directions': 'forward'}, TypeError, r"directions must be a sequence of names, such as .*, got 'forward'"),
@@ -105,10 +111,12 @@ def test_a_misspelt_option_is_refused():
         state_evolution(**inputs(chunksize=16))
 
 
-def test_integers_of_numpy_are_integers():
-    tensors = inputs()
-    state = tensors.pop('initial_state')
-    assert torch.equal(state_evolution(**tensors, initial_state=state, chunk_size=np.int64(7), backend='chunked'),
-                       state_evolution(**tensors, initial_state=state, chunk_size=7, backend='chunked'))
-    assert torch.equal(state_evolution_2d(**tensors, height=np.int64(4), width=np.int32(5)),
-                       state_evolution_2d(**tensors, height=4, width=5))
+@pytest.mark.parametrize('backend', BACKENDS)
+def test_integers_of_numpy_are_integers_and_do_not_overflow(backend):
+    *tensors, state = make_inputs(length=300, dtype=torch.float32)
+    for size in (np.int64(7), np.uint8(200)):
+        assert torch.equal(state_evolution(*tensors, initial_state=state, chunk_size=size, backend=backend),
+                           state_evolution(*tensors, initial_state=state, chunk_size=int(size), backend=backend))
+    expected = state_evolution_2d(*tensors, 15, 20, backend=backend)
+    for kind in (np.int64, np.uint8):
+        assert torch.equal(state_evolution_2d(*tensors, kind(15), kind(20), backend=backend), expected)

@@ -162,7 +162,7 @@ class NoDriver:
 
 def test_without_a_driver_triton_is_left_out_and_says_why():
     with absent_gpu(NoDriver()) as device:
-        assert re.fullmatch(r"Triton cannot compile \(Failed to find C compiler\); it needs .*",
+        assert re.fullmatch(r"Triton \S+ cannot compile \(Failed to find C compiler\); it needs .*",
                             triton_body.why_not(device, torch.float32))
 
 
@@ -174,6 +174,20 @@ def test_without_a_folder_to_compile_into_triton_is_left_out_and_says_why(tmp_pa
                          triton_body.why_not(device, torch.float32))
         monkeypatch.setenv('TRITON_CACHE_DIR', str(tmp_path))
         assert triton_body.why_not(device, torch.float32) is None
+
+
+def test_a_triton_to_come_is_taken_as_long_as_it_compiles_what_the_kernels_use(tmp_path, monkeypatch):
+    monkeypatch.setenv('TRITON_CACHE_DIR', str(tmp_path))
+    with absent_gpu(AbsentGpu(80)) as device:
+        # What a chunk's log_decay goes through, as if it had another name by then.
+        monkeypatch.delattr(triton.language, 'PropagateNan')
+        assert re.search(r"cannot compile \(.*has no attribute 'PropagateNan'.*\); it needs",
+                         triton_body.why_not(device, torch.float32))
+        monkeypatch.undo()
+        monkeypatch.setenv('TRITON_CACHE_DIR', str(tmp_path))
+        assert triton_body.why_not(device, torch.float32) is None
+    program = "import triton; triton.__version__ = '4.0.0+git1234'; import state_evolution.triton_body"
+    subprocess.run([sys.executable, '-c', program], check=True)
 
 
 @pytest.mark.parametrize('capability, hip, words', [((7, 5), None, 'compute capability 8.0 or newer, cuda:0 has 7.5'),

@@ -167,7 +167,7 @@ class Contestant:
         if self.restorer.reads_gt:
             gt = sample.gt_batch(settings.device)
         if self.restorer.needs_mask and mask is None:
-            raise InputError('it inpaints, and this set has no masks')
+            raise InputError(f'{self.method.inpaints}, and this set has no masks')
         if mask is not None and not self.restorer.needs_mask:
             raise InputError('it takes no mask, and this set has masks')
 

@@ -22,7 +22,8 @@ from diffrwkvir_arch.toolbox.options import load_option_file
 
 from .names import OPTION_SUFFIXES, as_file_name, own_or_shipped, split_label, split_pair
 
-# Options under which a dataset's images are neither RGB in [0, 1] nor grey, and their values.
+# Options under which a dataset's images are neither RGB in [0, 1] nor grey, and the one value that leaves them so; of
+# luma, `color: y`, psnr_y would take the luma once more, and be 1.3 dB too high.
 ALTERING = {'mean': None, 'std': None, 'color': 'gray'}
 # What a dataset makes its LQ of, said in the results.
 MAKING = ('color', 'mask', 'dataroot_mask', 'degradation', 'gt_usm', 'seed')
@@ -218,7 +219,8 @@ def sets_of_option_file(path, scale):
         for key, usual in ALTERING.items():
             if section.get(key) not in (None, usual):
                 raise InputError(f'datasets.{phase}.{key}: methods are compared on RGB in [0, 1]; remove it'
-                                 + (', or say color: gray' if key == 'color' else ''))
+                                 + (', and a network of one channel restores each colour by itself, or say color: gray'
+                                    if key == 'color' else ''))
     check_places(opt)
     for phase, section in sections.items():
         dataset_type = look_up('dataset', section['type'], f'datasets.{phase}.type')

@@ -53,6 +53,12 @@ class Method:
     def has_network(self):
         return not self.classical
 
+    @property
+    def inpaints(self):
+        """What a message about missing masks takes the method for."""
+        return 'it inpaints' if self.classical else ('it inpaints (its network takes a mask, as DiffRWKVIR does where '
+                                                     'in_channels is out_channels + 1)')
+
     def identity(self):
         """What a result depends on, as JSON takes it: the network's options and code, and its weights' file.
 

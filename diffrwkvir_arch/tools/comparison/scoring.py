@@ -11,6 +11,7 @@ from diffrwkvir_arch.errors import InputError, did_you_mean, first_line, one_lin
 from diffrwkvir_arch.metrics.hole_metric import takes_mask
 from diffrwkvir_arch.metrics.inception_metric import SetScores, is_of_set
 from diffrwkvir_arch.metrics.protocols import protocol_metrics
+from diffrwkvir_arch.metrics.tables import direction
 from diffrwkvir_arch.option_sections import is_own
 from diffrwkvir_arch.toolbox.images import needs_gt
 
@@ -89,7 +90,8 @@ def registered_metric(name, scale, known):
     """Options of a metric by its registered name; with the scale as border, where it takes one and images are enlarged.
 
     Raises:
-        InputError: Nothing is registered under that name; `known` are the other ones there are.
+        InputError: Nothing is registered under that name, and `known` are the other ones there are; or its `better`
+            is no direction.
     """
     registered = {key.removeprefix('calculate_'): key for key, _ in METRIC_REGISTRY}
     kind = name if name in METRIC_REGISTRY else registered.get(name)
@@ -97,6 +99,8 @@ def registered_metric(name, scale, known):
         names = {**known, **registered}
         raise InputError(f"--metrics: unknown metric '{name}'{did_you_mean(name, names)}; choose from "
                          f'{", ".join(names)}; --import PACKAGE adds those of your own')
+    if direction(kind) not in ('higher', 'lower', None):
+        raise InputError(f"--metrics: {kind}.better must be 'higher' or 'lower', got {direction(kind)!r}")
     takes_border = 'crop_border' in inspect.signature(METRIC_REGISTRY.get(kind)).parameters
     return {'type': kind, **({'crop_border': scale if scale > 1 else 0} if takes_border else {})}
 
