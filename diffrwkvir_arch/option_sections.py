@@ -193,10 +193,15 @@ def refuse_unbuildable(path, section, cls):
 
 
 def check_metric(path, section, warn):
-    """Checks one metric. BasicSR's own swallow unknown options, only because they are handed 'better' too."""
+    """Checks one metric, and says which way is better where that is known and BasicSR would take what is higher.
+
+    BasicSR's own swallow unknown options, only because they are handed 'better' too.
+    """
+    from diffrwkvir_arch.metrics.tables import direction
     require(section, path, ['type'])
     metric = look_up('metric', section['type'], f'{path}.type')
-    if section.get('better', 'higher') not in ('higher', 'lower'):
+    section.setdefault('better', direction(section['type']) or 'higher')
+    if section['better'] not in ('higher', 'lower'):
         raise InputError(f"{path}.better must be higher or lower, got {section['better']!r}")
     options = {key: value for key, value in section.items() if key != 'better'}
     check_arguments(path, options, metric, warn, strict=is_own(metric) or not takes_anything(metric),

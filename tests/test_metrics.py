@@ -51,6 +51,18 @@ def test_an_option_file_names_the_metric_and_a_misspelt_option_is_refused(name, 
     assert needs_gt(options['type']) == (name != 'niqe')
 
 
+@pytest.mark.parametrize('kind, better', [('rmse', 'lower'), ('niqe', 'lower'), ('psnr', 'higher'),
+                                          ('hole_ssim', 'higher')])
+def test_an_option_file_need_not_say_which_way_a_known_metric_is_better(kind, better):
+    section = {'type': f'calculate_{kind}', 'crop_border': 0}
+    check_metric('val.metrics.m', section, pytest.fail)
+    assert section['better'] == better
+    section['better'] = 'higher'
+    check_metric('val.metrics.m', section, pytest.fail)
+    assert section['better'] == 'higher'
+
+
+
 @pytest.mark.parametrize('name', WITH_GT)
 @pytest.mark.parametrize('img, img2, options, message', [
     (noise(40, 40, 3), noise(40, 41, 3), {}, 'differ in shape'), (noise(40, 40, 3), GREY, {}, 'differ in shape'),

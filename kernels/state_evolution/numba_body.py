@@ -114,7 +114,7 @@ def run(kernel, scratch, tasks, work, *args):
     these lie in the same cache lines.
     """
     own = flat(scratch)
-    load(kernel, *args, own, 0, 0)
+    make_ready(kernel, *args, own, 0, 0)
     threads = min(torch.get_num_threads(), tasks) if work > WORTH_A_THREAD else 1
     if threads == 1:
         kernel(*args, own, 0, tasks)
@@ -136,7 +136,7 @@ def run(kernel, scratch, tasks, work, *args):
         raise errors[0]
 
 
-def load(kernel, *args):
+def make_ready(kernel, *args):
     """Calls a kernel for no task, so that it is there, compiled or from the disk, before threads ask for it."""
     try:
         kernel(*args)

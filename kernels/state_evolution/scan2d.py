@@ -21,7 +21,7 @@ def state_evolution_2d(q, k, v, log_decay, step_size, height, width, *, directio
         o (B, L, H, Dv) in v's dtype.
 
     Raises:
-        ValueError, TypeError: an argument has the wrong shape, dtype, device or name.
+        ValueError, TypeError: an argument has the wrong shape, dtype, device or name, or the backend cannot run.
     """
     if isinstance(directions, str) or not hasattr(directions, '__iter__'):
         raise TypeError(f'directions must be a sequence of names, such as {DIRECTIONS[:1]}, got {directions!r}')

@@ -17,9 +17,9 @@ from .triton_forward import compose, walk
 from .triton_plan import CHUNK, GROUP, INTERVAL, Plan, with_dense_channels
 
 
-def why_not(device, *dtypes):
-    """Why Triton cannot compute tensors of these dtypes there, or None."""
-    if torch.float64 in dtypes:
+def why_not(device, dtype):
+    """Why Triton cannot compute tensors there, or None; dtype: float64 if that of any is."""
+    if dtype == torch.float64:
         return 'it computes in float32, not in float64'
     if not isinstance(walk, JITFunction):    # TRITON_INTERPRET=1
         return None
@@ -86,6 +86,7 @@ def prepared(plan, q, k, first, count, read_parts):
 
 
 def backward(q, k, v, log_decay, step_size, states, height, width, directions, chunk_size, d_o, d_state):
+    """Arguments and results as operators.py says; states in float32."""
     plan = Plan(q, k, v, log_decay, step_size, height, width, directions, d_o)
     d_q, d_k, d_v = (plan.new(plan.scans, *x.shape, dtype=x.dtype) for x in (q, k, v))
     d_gates = [plan.new(*x.shape, dtype=x.dtype) for x in (log_decay, step_size)]

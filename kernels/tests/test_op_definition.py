@@ -8,8 +8,7 @@ import torch
 from op_cases import BACKENDS, BODIES, NAMES, OTHERS, REGIMES, make_inputs, relative_error
 from torch.autograd import gradcheck, gradgradcheck
 
-from state_evolution import backends, chunked_body
-from state_evolution import state_evolution
+from state_evolution import backends, chunked_body, state_evolution
 
 FLOAT32_BUDGET = 5e-5
 

@@ -59,12 +59,21 @@ def test_autocast_stays_out_of_an_exported_program():
         assert relative_error(program.module()(*tensors), expected) < 1e-5
 
 
-def test_an_explicit_backend_is_kept():
-    class Chunked(nn.Module):
+@pytest.mark.parametrize('backend', BODIES)
+def test_an_explicit_backend_is_kept_and_takes_any_size(backend):
+    class Explicit(nn.Module):
         def forward(self, *tensors):
-            return state_evolution(*tensors, backend='chunked')
+            height, width = tensors[0].shape[1:3]
+            return state_evolution_2d(*(x.flatten(1, 2) for x in tensors), height, width, backend=backend)
 
-    assert any('state_evolution' in call for call in calls(torch.export.export(Chunked(), tuple(make_inputs()[:5]))))
+    def images(batch, height, width):
+        return tuple(x.unflatten(1, (height, width)) for x in make_inputs(batch=batch, length=height * width)[:5])
+
+    sizes = {place: torch.export.Dim(name) for place, name in enumerate(('batch', 'height', 'width'))}
+    program = torch.export.export(Explicit(), images(2, 5, 7), dynamic_shapes=((sizes, ) * 5, ))
+    assert any('state_evolution' in call for call in calls(program))
+    others = images(3, 11, 4)
+    assert torch.equal(program.module()(*others), Explicit()(*others))
 
 
 @pytest.mark.parametrize('network, tensors', [
