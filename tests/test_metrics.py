@@ -62,7 +62,6 @@ def test_an_option_file_need_not_say_which_way_a_known_metric_is_better(kind, be
     assert section['better'] == 'higher'
 
 
-
 @pytest.mark.parametrize('name', WITH_GT)
 @pytest.mark.parametrize('img, img2, options, message', [
     (noise(40, 40, 3), noise(40, 41, 3), {}, 'differ in shape'), (noise(40, 40, 3), GREY, {}, 'differ in shape'),
