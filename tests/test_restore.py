@@ -112,7 +112,7 @@ def test_an_image_that_cannot_be_read_costs_only_itself(mixed_photos, capsys):
     (['my photos', '-m', 'one.pth:two.pth'], '-m one.pth:two.pth: only an option file takes a second path'),
     (['my photos', '-m', 'bicubic'], '--scale is missing'),
     (['my photos', '-m', 'one.yml', '--scale', '3'], 'made for scale 2, --scale is 3'),
-    (['my photos', '-m', 'one.yml', '--tile', '-1'], '--tile must be at least 1'),
+    (['my photos', '-m', 'one.yml', '--tile', '-1'], '--tile must be at least 1, or 0 for no tiles, got -1'),
     (['my photos', '-m', 'one.yml', '--tile', '0', '--overlap', '4'], '--overlap must be'),
     (['my photos', '-m', 'one.yml', '--masks', 'my photos'], 'one.yml takes no masks'),
     (['my photos', '-m', 'bicubic', '--scale', '2', '-o', 'one.yml'], '-o: one.yml is a file'),
