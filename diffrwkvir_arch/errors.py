@@ -35,6 +35,11 @@ def some(names, count=5):
     return ', '.join(names[:count]) + (f' and {len(names) - count} more' if len(names) > count else '')
 
 
+def counted(count, noun):
+    """Such as '1 image' and '2 images'."""
+    return f'{count} {noun}' + 's' * (count != 1)
+
+
 def did_you_mean(name, known):
     """Ends an error message about an unknown name.
 

@@ -1,7 +1,7 @@
 """Whether networks take as many channels as the images of datasets have."""
 import inspect
 
-from diffrwkvir_arch.errors import InputError
+from diffrwkvir_arch.errors import InputError, counted
 from diffrwkvir_arch.option_sections import CHANNEL_ARGUMENTS, OUT_CHANNEL_ARGUMENTS, is_own, look_up, registries
 
 
@@ -35,8 +35,8 @@ def refuse_misfit(opt, lq, gt, what, remedy=''):
         if side == 'LQ' and inpaints(opt[key], value):
             value, name = value - 1, f'{name} without the mask\'s'
         if value != channels:
-            raise InputError(f'{key}.{name}: {value} does not fit the {channels} channel{"s" * (channels > 1)} of the '
-                             f'{side} of {what}{remedy}')
+            raise InputError(f'{key}.{name}: {value} does not fit the {counted(channels, "channel")} of the {side} '
+                             f'of {what}{remedy}')
 
 
 def channel_argument(section, names):

@@ -279,7 +279,7 @@ def test_images_without_gt_are_scored_by_what_needs_none(world, capsys):
     assert run('--methods', 'bicubic', 'one.yml', '--sets', 'sets.yml', metrics=['--metrics', 'psnr_y', 'niqe']) == 0
     large, small = rows_of('out/results.csv')[:2]
     assert large['psnr_y'] == small['psnr_y'] == small['niqe'] == '' and float(large['niqe']) > 0
-    assert 'niqe: mean over the 1 images of 2 on which it is defined' in capsys.readouterr().out
+    assert 'niqe: mean over the 1 image of 2 on which it is defined' in capsys.readouterr().out
     assert cv2.imread('out/mine.png') is not None
 
 

@@ -2,6 +2,7 @@
 import pytest
 import torch
 from basicsr.models import build_model
+from basicsr.utils import get_root_logger
 from torch import distributed as dist
 
 from diffrwkvir_arch.cli import main
@@ -53,6 +54,25 @@ def test_a_name_is_that_of_one_module_and_not_of_those_that_begin_alike():
     freeze(net, ['1', '3.bias'])
     assert [name for name, parameter in net.named_parameters() if not parameter.requires_grad] == [
         '1.weight', '1.bias', '3.bias']
+
+
+def test_what_is_frozen_is_one_line_of_the_log(freezing, caplog, monkeypatch):
+    said = []
+    caplog.set_level('INFO', 'basicsr')
+    monkeypatch.setattr(get_root_logger(), 'handle', lambda record: said.append(record.getMessage()))
+    model = build_model(freezing)
+    frozen, learning = (sum(weight.numel() for name, weight in model.net_g.named_parameters()
+                            if frozen_of(name) == wanted) for wanted in (True, False))
+    assert [line for line in said if 'optimized' in line or 'stay' in line] == [
+        f'{frozen:,d} parameters of network_g stay as they are, {learning:,d} learn']
+
+
+def test_the_averages_of_a_frozen_batch_norm_stay_and_others_move():
+    net = torch.nn.Sequential(*(torch.nn.Sequential(torch.nn.BatchNorm2d(1), torch.nn.Dropout()) for _ in range(2)))
+    freeze(net, ['0'])
+    net.train()(torch.full((2, 1, 2, 2), 5.))
+    assert [part[0].running_mean.item() != 0 for part in net] == [False, True]
+    assert [part.training for part in net[0]] == [False, True]
 
 
 def test_without_freeze_everything_learns(freezing):

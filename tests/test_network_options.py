@@ -1,6 +1,5 @@
 """Checkpoints say what network they are of: tools need no option file, and option files that differ are told."""
 import copy
-import logging
 
 import cv2
 import numpy as np
@@ -8,6 +7,7 @@ import pytest
 import torch
 import yaml
 from basicsr.models import build_model
+from basicsr.utils import get_root_logger
 from basicsr.utils.options import ordered_yaml
 from compare_cases import DIFFUSING, EDSR, build
 from drawing import draw
@@ -108,7 +108,7 @@ def opt(options):
 
 
 def test_weights_that_fit_a_network_of_other_options_are_told(opt, workdir, caplog, monkeypatch):
-    monkeypatch.setattr(logging.getLogger('basicsr'), 'propagate', True)
+    monkeypatch.setattr(get_root_logger(), 'propagate', True)
     for scan, told in (('1d', True), ('omni', False)):
         caplog.clear()
         save('start.pth', {**DIFFUSING, 'scan': scan})
@@ -126,7 +126,7 @@ def test_options_that_are_left_out_have_their_defaults(made, here):
 
 
 def test_the_tools_tell_too(workdir, caplog, monkeypatch):
-    monkeypatch.setattr(logging.getLogger('basicsr'), 'propagate', True)
+    monkeypatch.setattr(get_root_logger(), 'propagate', True)
     save('mine.pth', {**DIFFUSING, 'scan': '1d'})
     (workdir / 'omni.yml').write_text(yaml.safe_dump({'scale': 2, 'network_g': DIFFUSING}))
     methods.parse_method('omni.yml:mine.pth').load(2, torch.device('cpu'))
@@ -134,7 +134,7 @@ def test_the_tools_tell_too(workdir, caplog, monkeypatch):
 
 
 def test_a_discriminator_is_compared_with_network_d(opt, workdir, caplog, monkeypatch):
-    monkeypatch.setattr(logging.getLogger('basicsr'), 'propagate', True)
+    monkeypatch.setattr(get_root_logger(), 'propagate', True)
     save('net_d.pth', EDSR)
     opt['path']['pretrain_network_d'] = 'net_d.pth'
     for feat in (8, 9):

@@ -217,6 +217,14 @@ def test_ctrl_c_leaves_what_was_measured(option_file, workdir, monkeypatch, caps
     assert [row['inference_repeats'] for row in csv.DictReader((workdir / 'all.csv').open())] == ['2', '1']
 
 
+def test_the_input_has_the_channels_of_the_networks(option_file, capsys):
+    grey = option_file({**EDSR, 'num_in_ch': 1, 'num_out_ch': 1}, 'grey.yml')
+    assert profile.main(['-opt', grey, '--no-latency']) == 0
+    assert '- Input: 1 x 1 x 64 x 64 (' in capsys.readouterr().out
+    with pytest.raises(InputError, match=r'profiled apart, and these are for 1 \(grey\), 3 \(tiny\)'):
+        profile.main(['-opt', grey, option_file(EDSR), '--no-latency'])
+
+
 @pytest.mark.parametrize('arguments, named', [
     (['DiffRWKVIRS3'], "did you mean 'DiffRWKVIRS"),
     (['EDSR'], 'EDSR has no default for num_in_ch, num_out_ch'),

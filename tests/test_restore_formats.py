@@ -11,6 +11,7 @@ from PIL import ExifTags, Image, ImageCms
 from restore_cases import read
 
 from diffrwkvir_arch.cli import main
+from diffrwkvir_arch.errors import counted
 from diffrwkvir_arch.tools.comparison import methods
 from diffrwkvir_arch.tools.restoration.formats import FORMATS
 
@@ -66,7 +67,7 @@ def test_every_format_goes_on_and_replaces_nothing_that_was_made_otherwise(mixed
     assert sorted(os.listdir('out')) == [f'colour.{format}', f'grey.{format}']
     Path(f'out/grey.{format}').unlink()
     before = Path(f'out/colour.{format}').read_bytes()
-    assert main(command) == 0 and '1 images restored, 1 were there already' in capsys.readouterr().out
+    assert main(command) == 0 and '1 image restored, 1 was there already' in capsys.readouterr().out
     assert main([*command, '--tile', '16']) == 2
     assert f'out/colour.{format} (tile default, not 16; overlap 16, not 8)' in capsys.readouterr().err
     assert Path(f'out/colour.{format}').read_bytes() == before
@@ -144,7 +145,7 @@ def test_exif_that_no_jpeg_holds_is_left_out_and_the_record_stays(workdir, capsy
     Image.fromarray(draw(20, 26, 0)).save('a.webp', exif=exif)
     for restored in (1, 0):
         assert main(['restore', 'a.webp', *ENLARGE, '--format', 'jpg']) == 0
-        assert f'{restored} images restored' in capsys.readouterr().out
+        assert f'{counted(restored, "image")} restored' in capsys.readouterr().out
 
 
 @pytest.mark.parametrize('name, format, said', [

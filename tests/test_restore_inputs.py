@@ -53,11 +53,11 @@ def test_subfolders_are_kept_and_otherwise_told(workdir, capsys):
     Path('photos/notes.txt').touch()
     Path('photos/sub/b.TXT').touch()
     assert main(['restore', 'photos', *ENLARGE]) == 0
-    assert 'passed over: 1 .txt, 1 subfolders (--recursive takes them)\n' in capsys.readouterr().out
+    assert 'passed over: 1 .txt, 1 subfolder (see --recursive)\n' in capsys.readouterr().out
     assert results() == ['a.png']
     assert main(['restore', 'photos', '--recursive', *ENLARGE]) == 0
     said = capsys.readouterr().out
-    assert 'passed over: 2 .txt\n' in said and '2 images restored, 1 were there already' in said
+    assert 'passed over: 2 .txt\n' in said and '2 images restored, 1 was there already' in said
     assert results() == ['a.png', 'sub/a.png', 'sub/deeper/b.png']
 
 
@@ -71,7 +71,7 @@ def test_images_of_one_stem_keep_their_endings(workdir, capsys):
 def test_a_file_that_is_named_twice_is_restored_once(workdir, capsys):
     save('photos/a.png')
     assert main(['restore', 'photos', 'photos/a.png', './photos', *ENLARGE]) == 0
-    assert '1 images restored' in capsys.readouterr().out and results() == ['a.png']
+    assert '1 image restored' in capsys.readouterr().out and results() == ['a.png']
 
 
 @pytest.mark.parametrize('name, kind', [('a.gif', 'GIF'), ('a.JPE', 'JPEG'), ('a.jfif', 'JPEG')])

@@ -215,7 +215,7 @@ def test_a_run_that_goes_on_with_other_batches_says_so_and_can_itself_be_resumed
             assert main(['train', '-opt', path, '--auto_resume', '--force_yml', f'name={name}',
                          f'train:total_iter={end}', 'datasets:train:batch_size_per_gpu=1',
                          'logger:save_checkpoint_freq=4']) == 0
-            notice = 'resuming with 1 images a step where the saved state has 2: an epoch takes 6 iterations now'
+            notice = 'resuming with 1 image a step where the saved state has 2: an epoch takes 6 iterations now'
             assert capfd.readouterr().err.count(notice) == (end == ends[0])
     for file in ('models/net_g_12.pth', 'training_states/12.state'):
         whole, resumed = (torch.load(f'experiments/{name}/{file}') for name in ('whole', 'tiny'))

@@ -61,7 +61,7 @@ class DiffRWKVIRGANModel(DiffRWKVIRS2Model):
         super().init_training_settings()
 
     def setup_optimizers(self):
-        # Copied first: SRModel takes the type out of optim_g, which may be the same section by a YAML anchor.
+        # Copied first: RestorationModel takes the type out of optim_g, which may be the same section by a YAML anchor.
         options = dict(self.opt['train']['optim_d'])
         super().setup_optimizers()
         self.optimizer_d = self.get_optimizer(options.pop('type'), self.net_d.parameters(), **options)

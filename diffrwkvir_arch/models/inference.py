@@ -7,7 +7,7 @@ import torch
 from diffrwkvir_arch.archs.hole_filling import keep_known
 from diffrwkvir_arch.archs.tokens import pad_to_multiple
 from diffrwkvir_arch.device import out_of_memory
-from diffrwkvir_arch.errors import InputError
+from diffrwkvir_arch.errors import InputError, counted
 from diffrwkvir_arch.option_sections import as_count
 from diffrwkvir_arch.self_ensemble import self_ensemble
 from diffrwkvir_arch.tiling import checked_overlap, restore_tiled
@@ -28,15 +28,15 @@ def telling_channels(lq):
         found = MISFIT.search(str(error))
         if found is None:
             raise
-        raise InputError(f'a convolution for {found[1]} channels got {found[2]}: network_g does not fit the dataset, '
-                         f'whose LQ has {lq.shape[1]}') from error
+        raise InputError(f'a convolution for {counted(int(found[1]), "channel")} got {found[2]}: network_g does not '
+                         f'fit the dataset, whose LQ has {lq.shape[1]}') from error
 
 
 def refuse_other_channels(output, gt):
     """Raises InputError for a result of other channels than the GT's: a loss would compare one with each of them."""
     if gt is not None and output.shape[1] != gt.shape[1]:
-        raise InputError(f'network_g gives {output.shape[1]} and the GT of the dataset has {gt.shape[1]} channels; '
-                         'they must be as many')
+        raise InputError(f'network_g gives {output.shape[1]} and the GT of the dataset has '
+                         f'{counted(gt.shape[1], "channel")}; they must be as many')
 
 
 class Inference:

@@ -5,7 +5,9 @@ from contextlib import nullcontext
 
 import torch
 from basicsr.models.sr_model import SRModel
+from basicsr.utils import get_root_logger
 from basicsr.utils.registry import ARCH_REGISTRY, MODEL_REGISTRY
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 
 from diffrwkvir_arch.archs.hole_filling import keep_known
@@ -82,6 +84,17 @@ class RestorationModel(Validation, Inference, SRModel):
         if self.is_train and net is self.net_g and self.opt['train'].get('freeze') is not None:
             freeze(net, self.opt['train']['freeze'])
         return super().model_to_device(net)
+
+    def setup_optimizers(self):
+        # SRModel logs a line for every weight that learns nothing, hundreds of them.
+        learning = [weight for weight in self.net_g.parameters() if weight.requires_grad]
+        kept = sum(weight.numel() for weight in self.net_g.parameters() if not weight.requires_grad)
+        if kept:
+            get_root_logger().info(f'{kept:,d} parameters of network_g stay as they are, '
+                                   f'{sum(weight.numel() for weight in learning):,d} learn')
+        options = self.opt['train']['optim_g']
+        self.optimizer_g = self.get_optimizer(options.pop('type'), learning, **options)
+        self.optimizers.append(self.optimizer_g)
 
     def feed_data(self, data):
         # The last image's, or the last batch's, must not serve as that of an image without.
@@ -202,7 +215,7 @@ class RestorationModel(Validation, Inference, SRModel):
 
 
 def freeze(net, names):
-    """Lets modules and parameters of these names learn nothing; InputError for a name that network_g does not have."""
+    """Keeps modules and parameters of these names as they are; InputError for a name that network_g does not have."""
     if not (isinstance(names, list) and all(isinstance(name, str) for name in names)):
         raise InputError(f'train.freeze must be a list of names such as [conv_first, body.0], got {names!r}')
     known = {name for name, _ in (*net.named_modules(), *net.named_parameters()) if name}
@@ -213,6 +226,10 @@ def freeze(net, names):
         for parameter_name, parameter in net.named_parameters():
             if f'{parameter_name}.'.startswith(f'{name}.'):
                 parameter.requires_grad_(False)
+        for module_name, module in net.named_modules():
+            if f'{module_name}.'.startswith(f'{name}.') and isinstance(module, _BatchNorm):
+                # Its averages learn too, wherever they are not used.
+                module.eval().train = lambda mode=True, module=module: module
     if not any(parameter.requires_grad for parameter in net.parameters()):
         raise InputError(f'train.freeze: {names} leaves network_g nothing to learn')
 

@@ -12,7 +12,7 @@ from basicsr.data.data_sampler import EnlargedSampler
 from basicsr.data.prefetch_dataloader import CPUPrefetcher
 
 from diffrwkvir_arch.draws import generator_for
-from diffrwkvir_arch.errors import InputError
+from diffrwkvir_arch.errors import InputError, counted
 from diffrwkvir_arch.toolbox.logs import warn
 from diffrwkvir_arch.toolbox.patching import swap
 from diffrwkvir_arch.toolbox.repeating import Places, SeededSamples
@@ -115,9 +115,9 @@ def entry_of(state, iterations_per_epoch, images_a_step):
         return epoch, done if 0 <= done <= iterations_per_epoch else 0
     seen = (iteration - state['epoch_began']) * state['images_a_step']
     if state['images_a_step'] != images_a_step:
-        warn(f'resuming with {images_a_step} images a step where the saved state has {state["images_a_step"]}: an '
-             f'epoch takes {iterations_per_epoch} iterations now; total_iter, learning rates and all else that counts '
-             'iterations do so as before')
+        warn(f'resuming with {counted(images_a_step, "image")} a step where the saved state has '
+             f'{state["images_a_step"]}: an epoch takes {iterations_per_epoch} iterations now; total_iter, '
+             'learning rates and all else that counts iterations do so as before')
     return epoch, min(math.ceil(seen / images_a_step), iterations_per_epoch)
 
 

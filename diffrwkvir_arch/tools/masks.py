@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from diffrwkvir_arch.data.inpainting_dataset import InpaintingDataset
 from diffrwkvir_arch.data.mask_presets import PRESETS
-from diffrwkvir_arch.errors import InputError
+from diffrwkvir_arch.errors import InputError, counted
 
 from .pictures import LABEL, MARGIN, panel
 from .preparation.pieces import write_png
@@ -97,5 +97,6 @@ def main(arguments=None):
     write_png(args.out / 'preview.png', preview(dataset, written))
     unfinished.unlink()
     areas = [area for *_, area in written]
-    print(f'{len(written)} masks of {" ".join(args.preset)}, seed {args.seed}: area {np.mean(areas):.1%} at the mean, '
-          f'{min(areas):.1%} to {max(areas):.1%}\n{args.out / "masks"}: an option file reads it as dataroot_mask')
+    print(f'{counted(len(written), "mask")} of {" ".join(args.preset)}, seed {args.seed}: area '
+          f'{np.mean(areas):.1%} at the mean, {min(areas):.1%} to {max(areas):.1%}\n'
+          f'{args.out / "masks"}: an option file reads it as dataroot_mask')

@@ -4,7 +4,7 @@ import math
 import os
 from pathlib import Path
 
-from diffrwkvir_arch.errors import InputError
+from diffrwkvir_arch.errors import InputError, counted
 from diffrwkvir_arch.registration import import_users
 from diffrwkvir_arch.toolbox.arguments import add_imports
 
@@ -141,7 +141,7 @@ def make_dataset(args, recipe):
         write_lines(meta_info, describe(gt.path))
     for target in folders + lmdbs:
         print(f'{shown(target.path)}: {"made" if target in missing else "was there already"}')
-    print(f'{len(sources)} images' + ''.join(f', {count} {remark}' for remark, count in sorted(remarks.items())))
+    print(counted(len(sources), 'image') + ''.join(f', {count} {remark}' for remark, count in sorted(remarks.items())))
 
 
 def main(arguments=None):

@@ -43,8 +43,9 @@ def argument_parser():
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('names', nargs='*', metavar='NAME', help='registered networks, built with their defaults')
     parser.add_argument('-opt', nargs='+', default=[], metavar='FILE', help='option files: network_g is measured')
-    parser.add_argument('--input', nargs='+', default=['3', '64', '64'], metavar='N',
-                        help='C H W: channels, height and width of the LQ, without a mask (default: 3 64 64)')
+    parser.add_argument('--input', nargs='+', metavar='N',
+                        help='C H W: channels, height and width of the LQ, without a mask (default: the channels of '
+                        'the networks, 64 64)')
     parser.add_argument('--batch', type=int, default=1, help='images at once (default: %(default)s)')
     parser.add_argument('--device', default='auto', help='auto, cpu, cuda or cuda:N (default: %(default)s)')
     parser.add_argument('--dtype', choices=DTYPES, default='float32', help='of parameters and images')
@@ -59,8 +60,18 @@ def argument_parser():
     return parser
 
 
-def conditions(args):
+def default_input(recipes):
+    """C H W for all networks; InputError where they are for images of different channels."""
+    labels = {recipe.channels: recipe.label for recipe in recipes}
+    if len(labels) > 1:
+        raise InputError('networks for images of other channels are profiled apart, and these are for '
+                         + ', '.join(f'{channels} ({labels[channels]})' for channels in sorted(labels)))
+    return [*map(str, labels), '64', '64']
+
+
+def conditions(args, recipes):
     """Checks the arguments; -> Conditions."""
+    args.input = args.input or default_input(recipes)
     if not (len(args.input) == 3 and all(text.isdecimal() and int(text) > 0 for text in args.input)):
         raise InputError(f'--input needs 3 integers C H W, such as 3 64 64; got {" ".join(args.input)}')
     for name, least in {'batch': 1, 'repeats': 1, 'threads': 1, 'modules': 0}.items():
@@ -157,7 +168,7 @@ def main(arguments=None):
     recipes = [by_name(name) for name in args.names] + [by_option_file(path) for path in args.opt]
     if not recipes:
         raise InputError('which network? Give registered names or option files: basicsr profile DiffRWKVIRS2 DiffIRS2')
-    where = conditions(args)
+    where = conditions(args, recipes)
     networks = [Measured(recipe) for recipe in recipes]
     try:
         measure(networks, where, args)

@@ -7,6 +7,8 @@ from typing import Any, NamedTuple, Optional
 
 import torch
 
+from diffrwkvir_arch.errors import counted
+
 from .call_cost import device_name
 from .complexity import Complexity, within
 from .networks import Recipe
@@ -121,7 +123,7 @@ def remarks(networks, where):
         lines.append(f'{label}, parameters: ' + joined(by_part(found.parameters)))
         lines.append(f'{label}, FLOPs: ' + joined(found.by_operator))
         if found.uncounted:
-            calls = ', '.join(f'{name} ({count} calls)' for name, count in found.uncounted.items())
+            calls = ', '.join(f'{name} ({counted(count, "call")})' for name, count in found.uncounted.items())
             lines.append(f'{label}: no FLOP formula is registered for {calls}')
     return lines
 

@@ -11,7 +11,7 @@ import torch
 from diffrwkvir_arch.bicubic import imresize
 from diffrwkvir_arch.data.inpainting_dataset import FILL
 from diffrwkvir_arch.device import choose_device, out_of_memory
-from diffrwkvir_arch.errors import InputError
+from diffrwkvir_arch.errors import InputError, counted
 from diffrwkvir_arch.registration import import_users
 from diffrwkvir_arch.self_ensemble import SYMMETRIES, self_ensemble
 from diffrwkvir_arch.tiling import checked_overlap
@@ -94,6 +94,8 @@ def check(args):
         raise InputError(f'--outscale must be above 0, got {args.outscale}')
     if args.outscale and args.masks:
         raise InputError('--outscale: images with holes keep their size, and their known pixels')
+    if args.tile is not None and args.tile < 0:
+        raise InputError(f'--tile must be at least 1, or 0 for no tiles, got {args.tile}')
     args.overlap = checked_overlap(TILE_OF_LARGE if args.tile is None else args.tile or None, args.overlap)
     if args.tile and args.tile < SMALL_TILE:
         warn(f'--tile {args.tile}: tiles this small are slow, and their seams show; 128 is better')
@@ -262,8 +264,9 @@ def main(arguments=None):
         except KeyboardInterrupt:
             raise KeyboardInterrupt(f'interrupted; what is restored is in {args.output}; the same command '
                                     'continues') from None
-    print(f'{args.output}: {failures.count(None)} images restored'
-          + (f', {len(there)} were there already (--force restores them anew)' if there else ''))
+    print(f'{args.output}: {counted(failures.count(None), "image")} restored'
+          + (f', {len(there)} {"was" if len(there) == 1 else "were"} there already (--force restores anew)'
+             if there else ''))
     for failure in filter(None, failures):
         print(f'failed: {failure}')
     return int(any(failures))

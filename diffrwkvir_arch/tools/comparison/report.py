@@ -5,6 +5,7 @@ import statistics
 
 import torch
 
+from diffrwkvir_arch.errors import counted
 from diffrwkvir_arch.metrics.tables import markdown_table as quality_table
 
 from ..call_cost import device_name
@@ -71,7 +72,8 @@ def markdown(results, methods, sets, settings, remarks):
         metrics = applicable(settings.metrics, image_set.has_masks)
         rows = [{'method': marked(method, results), 'set': image_set.name,
                  **set_means(results, method, image_set.name, metrics)} for method in methods]
-        lines += [f'## {image_set.name}', '', f'{len(image_set)} images; {image_set.how}.', '', quality_table(rows), '']
+        lines += [f'## {image_set.name}', '', f'{counted(len(image_set), "image")}; {image_set.how}.', '',
+                  quality_table(rows), '']
         lines += missing_values(results, image_set, settings)
         if settings.set_metrics:
             lines += [f'- {remark(settings.set_metrics, len(image_set))}', '']
@@ -113,8 +115,8 @@ def missing_values(results, image_set, settings):
         if row['set'] == image_set.name:
             for name in settings.metrics:
                 counts.setdefault(name, {}).setdefault(row['method'], []).append(row['scores'][name] is not None)
-    lines = [f'{name}: mean over the {min(map(sum, found.values()))} images of {len(image_set)} on which it is defined'
-             for name, found in counts.items() if 0 < min(map(sum, found.values())) < len(image_set)
+    lines = [f'{name}: mean over the {counted(min(map(sum, found.values())), "image")} of {len(image_set)} on which '
+             'it is defined' for name, found in counts.items() if 0 < min(map(sum, found.values())) < len(image_set)
              and all(len(flags) == len(image_set) for flags in found.values())]
     return [*(f'- {line}' for line in lines), ''] if lines else []
 

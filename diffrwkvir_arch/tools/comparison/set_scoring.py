@@ -2,6 +2,7 @@
 import math
 import warnings
 
+from diffrwkvir_arch.errors import counted
 from diffrwkvir_arch.metrics.inception_metric import SetScores
 from diffrwkvir_arch.metrics.set_metrics import FEW_IMAGES
 
@@ -39,4 +40,4 @@ def score_set(image_set, rows, read, metrics, journal):
 def remark(names, images):
     """What is to be known of a set's scores, in one line."""
     few = f'; below {FEW_IMAGES} FID is biased upwards: compare it on the same images only' * (images < FEW_IMAGES)
-    return f'{", ".join(names)}: of the set as a whole, N = {images} images{few}'
+    return f'{", ".join(names)}: of the set as a whole, N = {counted(images, "image")}{few}'

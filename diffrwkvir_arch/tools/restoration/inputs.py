@@ -6,13 +6,15 @@ from pathlib import Path
 
 from diffrwkvir_arch.data.image_file import EXTENSIONS
 from diffrwkvir_arch.data.mask_folder import MaskFolder
-from diffrwkvir_arch.errors import InputError
+from diffrwkvir_arch.errors import InputError, counted
 
 from ..comparison.names import as_file_name
 from ..preparation.sources import images_of, visible
 
 # What OpenCV reads, and data sets are not made of.
 READABLE = (*EXTENSIONS, '.jpe', '.jfif', '.gif', '.avif')
+# Among the endings and names of files that are passed over, none of which can be this.
+SUBFOLDERS = '/'
 VIDEOS = '.mp4', '.mkv', '.mov', '.avi', '.webm', '.m4v', '.mpg', '.mpeg', '.wmv'
 
 
@@ -47,7 +49,8 @@ def find_images(texts, recursive, output, ending):
         for path in paths:
             relative.setdefault(Path(os.path.abspath(path)), (path, path.relative_to(place)))
         others += other_things(place, recursive)
-    said = ', '.join(f'{count} {what}' for what, count in sorted(others.items()))
+    said = ', '.join(f'{counted(count, "subfolder")} (see --recursive)' if what == SUBFOLDERS else f'{count} {what}'
+                     for what, count in sorted(others.items()))
     return named(list(relative.values()), output, ending), said and f'passed over: {said}'
 
 
@@ -74,7 +77,7 @@ def other_things(folder, recursive):
     for _, subfolders, names in visible(folder, recursive):
         found.update(Path(name).suffix.lower() or name for name in names if not name.lower().endswith(READABLE))
         if subfolders and not recursive:
-            found['subfolders (--recursive takes them)'] += len(subfolders)
+            found[SUBFOLDERS] += len(subfolders)
     return found
 
 
