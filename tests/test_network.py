@@ -166,6 +166,12 @@ def test_a_network_built_without_memory_is_the_same_once_it_has_weights(load):
     assert torch.equal(other(lq), net(lq))
 
 
+def test_a_network_built_without_memory_takes_images_without_memory():
+    with torch.device('meta'):
+        net, lq = small_s2(), torch.rand(2, 3, 5, 7)
+        assert net(lq).shape == net(lq, steps=2).shape == (2, 3, 20, 28)
+
+
 def test_a_network_built_for_inference_alone_can_be_moved_afterwards():
     with torch.inference_mode():
         net = small_s2(seed=3)
@@ -175,8 +181,10 @@ def test_a_network_built_for_inference_alone_can_be_moved_afterwards():
 
 @pytest.mark.parametrize('option, value', [
     ('scale', 5), ('shift', 'omnii'), ('mixer', 'mamba'), ('ffn', 'mlp'), ('scan', '2d'), ('upsampler', 'nearest'),
-    ('steps', 3), ('steps', 21), ('head_dim', 5), ('compress_ratio', 0),
-    ('encoder_levels', 0), ('shift', ['omni']), ('mixer', ['ttt']), ('ffn', ['cab'])])
+    ('steps', 3), ('steps', 21), ('steps', 5.0), ('head_dim', 5), ('head_dim', 0), ('compress_ratio', 0),
+    ('compress_ratio', 2.0), ('encoder_levels', 0), ('scale', 2.0), ('scale', '2'), ('dim', 16.0), ('dim', -4),
+    ('blocks', 1.5), ('groups', 0), ('prior_dim', 0), ('encoder_dim', 0), ('in_channels', 0), ('up_dim', '8'),
+    ('shift', ['omni']), ('mixer', ['ttt']), ('ffn', ['cab'])])
 def test_an_impossible_option_is_refused_by_name(option, value):
     with pytest.raises(ValueError, match=option):
         small_s2(**{option: value})

@@ -6,6 +6,7 @@ block with its usual compress_ratio: what an ablation compares is the form, not 
 import torch.nn.functional as F
 from torch import nn
 
+from .counts import check_counts
 from .initialisation import begin_small
 
 
@@ -33,8 +34,9 @@ class ChannelAttentionBlock(nn.Sequential):
     """
 
     def __init__(self, dim, compress_ratio=4):
-        if not 1 <= compress_ratio <= dim:
-            raise ValueError(f'compress_ratio must be between 1 and dim {dim}, got {compress_ratio}')
+        check_counts(compress_ratio=compress_ratio)
+        if compress_ratio > dim:
+            raise ValueError(f'compress_ratio must be at most dim {dim}, got {compress_ratio}')
         hidden = dim // compress_ratio
         super().__init__(
             nn.Conv2d(dim, hidden, 3, padding=1), nn.GELU(),

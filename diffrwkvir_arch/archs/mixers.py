@@ -14,6 +14,7 @@ from state_evolution import DIRECTIONS, state_evolution_2d
 from torch import nn
 
 from .bidirectional_wkv import BidirectionalWKV
+from .counts import check_counts
 from .initialisation import begin_small
 from .token_shift import SHIFTS
 from .tokens import to_image, to_tokens
@@ -133,6 +134,7 @@ def build_mixer(mixer, dim, head_dim, shift, scan):
     Raises:
         ValueError: An argument cannot be used, whether this mixer does or not.
     """
+    check_counts(head_dim=head_dim)
     if dim % head_dim:
         raise ValueError(f'head_dim must divide dim, got head_dim {head_dim} and dim {dim}')
     for name, value, known in (('mixer', mixer, MIXERS), ('shift', shift, SHIFTS), ('scan', scan, SCANS)):

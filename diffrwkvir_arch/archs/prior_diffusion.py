@@ -2,6 +2,8 @@
 import torch
 from torch import nn
 
+from .counts import check_counts
+
 # beta_1 and beta_T of Eq. 1, linear in between (DiffIR's is linear in sqrt(beta)).
 BETA_START, BETA_END = 0.1, 0.99
 DEPTH = 7    # residual layers of the denoiser
@@ -44,6 +46,7 @@ class PriorDiffusion(nn.Module):
 
     def __init__(self, prior_dim=256, steps=5, seed=0):
         super().__init__()
+        check_counts(steps=steps)
         if not 4 <= steps <= 20:
             raise ValueError(f'steps must be within 4..20, got {steps}')
         self.prior_dim, self.steps = prior_dim, steps
@@ -86,7 +89,8 @@ class PriorDiffusion(nn.Module):
         if not 1 <= steps <= self.steps:
             raise ValueError(f'steps must be within 1..{self.steps}, what the denoiser was trained for, got {steps}')
         if noise is None:
-            x = self.start.to(condition.dtype).expand_as(condition)
+            # Of a network that was built on the default device, such as CUDA, the noise is on the CPU yet.
+            x = self.start.to(condition).expand_as(condition)
         elif noise.shape == condition.shape:
             x = noise.to(condition.dtype)
         else:

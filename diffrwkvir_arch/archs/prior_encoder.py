@@ -5,6 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from .counts import check_counts
 from .dse_block import DSEBlock
 from .initialisation import begin_small
 from .restorer import join_mask
@@ -51,8 +52,7 @@ class PriorEncoder(nn.Module):
 
     def __init__(self, scale, in_channels, gt_channels, dim, prior_dim, levels, block_options):
         super().__init__()
-        if levels < 1:
-            raise ValueError(f'encoder_levels must be at least 1, got {levels}')
+        check_counts(encoder_dim=dim, encoder_levels=levels)
         self.scale, self.in_channels, self.gt_channels = scale, in_channels, gt_channels
         self.sees_gt = gt_channels > 0
         self.gt_unshuffle = 3 if scale == 3 else 4

@@ -4,6 +4,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
+from .counts import check_counts
 from .dse_block import DSEBlock
 from .hole_filling import fill_holes, keep_known
 from .initialisation import begin_small
@@ -95,6 +96,8 @@ class Restorer(nn.Module):
     def __init__(self, scale, in_channels=3, out_channels=3, dim=128, groups=4, blocks=6, prior_dim=256,
                  upsampler='stepwise', up_dim=64, use_checkpoint=False, block_options=None):
         super().__init__()
+        check_counts(scale=scale, in_channels=in_channels, out_channels=out_channels, dim=dim, groups=groups,
+                     blocks=blocks, prior_dim=prior_dim, up_dim=up_dim)
         if scale not in SCALES:
             raise ValueError(f'scale must be one of {SCALES}, got {scale}')
         self.inpaints = in_channels == out_channels + 1
