@@ -52,7 +52,8 @@ def test_every_optimizer_of_torch_is_at_hand(opt, name):
 
 @pytest.mark.parametrize('section, message', [
     ({'type': 'AdmaW', 'lr': 1e-3}, r"unknown optimizer 'AdmaW' \(did you mean 'AdamW'\?\)"),
-    ({'type': 'Adam', 'lr': 1e-3, 'beta': [0.9, 0.99]}, r"Adam has no option 'beta' \(did you mean 'betas'\?\)"),
+    ({'type': 'Adam', 'lr': 1e-3, 'beta': [0.9, 0.99]},
+     r"unknown option 'train.optim.beta' \(did you mean 'betas'\?\); train.optim takes lr, betas"),
     ({'type': 'Adam', 'lr': -1.0}, 'Adam refuses lr: -1.0: Invalid learning rate'),
     ({'type': 'Adam', 'lr': 'small'}, 'Adam refuses lr: small'),
 ])
