@@ -14,7 +14,7 @@ from diffrwkvir_arch.errors import InputError, first_line
 from diffrwkvir_arch.lpips_network import BACKBONES
 from diffrwkvir_arch.metrics.set_metrics import INCEPTION_URL
 from diffrwkvir_arch.option_file import SHIPPED_WEIGHTS
-from diffrwkvir_arch.pretrained import find_weights
+from diffrwkvir_arch.pretrained import find_pretrained
 
 from .call_cost import device_name, milliseconds
 from .export import PACKAGES as PACKAGES_OF_ONNX
@@ -151,7 +151,7 @@ def weights_lines():
     urls = {f'LPIPS, net: {net}': url for net, (url, *_) in BACKBONES.items()} | {'FID and KID': INCEPTION_URL}
     for what, url in urls.items():
         try:
-            yield f'{what}: {find_weights(url)}'
+            yield f'{what}: {find_pretrained(url)}'
         except InputError as error:
             yield f'{what}: {str(error).partition(", or name")[0]}'
 

@@ -9,7 +9,7 @@ from diffrwkvir_arch.option_file import find_checkpoint
 from diffrwkvir_arch.option_sections import (CHANNEL_ARGUMENTS, OUT_CHANNEL_ARGUMENTS, SCALE_ARGUMENTS, as_count,
                                              check_network, look_up, require)
 from diffrwkvir_arch.signatures import defaults_of, required_arguments
-from diffrwkvir_arch.toolbox.checkpoints import contents, explain_misfit, find_weights, read_checkpoint
+from diffrwkvir_arch.toolbox.checkpoints import contents, explain_misfit, state_dict_in, read_checkpoint
 from diffrwkvir_arch.toolbox.logs import warn
 from diffrwkvir_arch.toolbox.network_options import described, differences
 from diffrwkvir_arch.toolbox.options import SHIPPED_OPTIONS, find_option_file, load_option_file
@@ -129,12 +129,12 @@ def load_weights(recipe, checkpoint, path, param_key):
 
 
 def weights_of(checkpoint, path, param_key):
-    """The state dict in a checkpoint that was read from `path`, without the prefix of a DDP wrapper."""
-    weights, _ = find_weights(checkpoint, param_key)
+    """The state dict in a checkpoint that was read from `path`."""
+    weights, _ = state_dict_in(checkpoint, param_key)
     if weights is None:
         raise InputError(f'{path} holds no state dict ({contents(checkpoint)}); path.param_key_g of an option file, '
                          'OPTION_FILE:CHECKPOINT, names the entry that holds it')
-    return {name.removeprefix('module.'): tensor for name, tensor in weights.items()}
+    return weights
 
 
 def from_checkpoint(path):

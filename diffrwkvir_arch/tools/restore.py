@@ -22,7 +22,7 @@ from .comparison.names import UNFIT
 from .comparison.network import finished
 from .comparison.recognition import scale_of
 from .restoration import record
-from .restoration.formats import FORMATS, refuse_misfit, write
+from .restoration.formats import FORMATS, refuse_unfit_format, write
 from .restoration.inputs import find_images, masks_of
 from .restoration.metadata import page_count
 from .restoration.picture import Picture
@@ -140,7 +140,7 @@ def restore_file(path, target, read_mask, restorer, settings, args, device, prog
     """
     try:
         picture, mask = Picture(path), read_mask()
-        refuse_misfit(picture, restorer.scale, args.format)
+        refuse_unfit_format(picture, restorer.scale, args.format)
         if picture.said:
             progress.tell(path, f'its decoder says: {picture.said[0]}')
         with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=args.amp == 'bf16'):
