@@ -16,7 +16,7 @@ import torch
 from diffrwkvir_arch.bicubic import imresize_once_rounded
 from diffrwkvir_arch.cli import main as basicsr_command
 from diffrwkvir_arch.option_file import SHIPPED_WEIGHTS
-from diffrwkvir_arch.toolbox.checkpoints import read_checkpoint, write_whole
+from diffrwkvir_arch.toolbox.checkpoints import read_checkpoint, save_whole
 from diffrwkvir_arch.toolbox.network_options import ENTRY
 from diffrwkvir_arch.tools.call_cost import device_name
 from diffrwkvir_arch.tools.demo import HELD_OUT, photograph
@@ -91,7 +91,7 @@ def main():
     write_pairs({name: photograph(name) for name in HELD_OUT}, root / 'test', args.scale)
     trained = read_checkpoint(train(root, args.scale, args.iterations))
     target = SHIPPED_WEIGHTS / f'DiffRWKVIR-tiny_x{args.scale}.pth'
-    write_whole({key: trained[key] for key in (ENTRY, 'params_ema')}, str(target))
+    save_whole({key: trained[key] for key in (ENTRY, 'params_ema')}, str(target))
     print(f'{target}: {(time.time() - start) / 60:.0f} min, {device_name(torch.device("cpu"))}, '
           f'torch {torch.__version__}')
     sets = [f'held_out={root}/test/GT:{root}/test/LQ', *args.sets]

@@ -46,7 +46,7 @@ Writes results/NAME in the current directory."""
 
 def train(arguments):
     """Trains the network of an option file."""
-    check_arguments(option_arguments('basicsr train', train.__doc__, TRAIN_EXAMPLES), arguments)
+    refuse_mistakes(option_arguments('train', train.__doc__, TRAIN_EXAMPLES), arguments)
     from basicsr.train import train_pipeline
 
     from diffrwkvir_arch.toolbox.stopping import stop_request
@@ -58,7 +58,7 @@ def train(arguments):
 
 def test(arguments):
     """Tests a network on the datasets of an option file."""
-    check_arguments(option_arguments('basicsr test', test.__doc__, TEST_EXAMPLES), arguments)
+    refuse_mistakes(option_arguments('test', test.__doc__, TEST_EXAMPLES), arguments)
     from basicsr.test import test_pipeline
     run_pipeline(test_pipeline, 'test', arguments)
 
@@ -82,7 +82,7 @@ TOOLS = {
 VERBS = {'train': train, 'test': test, **{name: functools.partial(run_tool, name) for name in TOOLS}}
 
 
-def check_arguments(parser, arguments):
+def refuse_mistakes(parser, arguments):
     """Answers -h and mistakes, these once for all processes of a job."""
     answer = io.StringIO()
     try:

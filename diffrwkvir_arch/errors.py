@@ -53,3 +53,19 @@ def did_you_mean(name, known):
     by_lower_case = {str(other).lower(): str(other) for other in sorted(known, key=str)}
     nearest = difflib.get_close_matches(str(name).lower(), by_lower_case, n=1, cutoff=0.6)
     return f" (did you mean '{by_lower_case[nearest[0]]}'?)" if nearest else ''
+
+
+def unknown_option(path, known, remark=''):
+    """The error for an option that nothing reads.
+
+    Args:
+        path (str): Such as 'train.ema_deacy'.
+        known (iterable of str): The names it could have had.
+        remark (str): More about where it would be read.
+    """
+    return InputError(f"unknown option '{path}'{did_you_mean(path.rpartition('.')[2], known)}{remark}")
+
+
+def missing_options(names):
+    """The error for options, such as 'train.total_iter', that a file lacks."""
+    return InputError(f'missing option{"s" * (len(names) > 1)}: {", ".join(names)}')

@@ -4,7 +4,7 @@ import warnings
 import torch
 
 from diffrwkvir_arch.errors import InputError, first_line
-from diffrwkvir_arch.pretrained import find_weights, load_weights
+from diffrwkvir_arch.pretrained import find_pretrained, load_pretrained
 
 # Of each backbone: torchvision's ImageNet weights, and the smallest side that its poolings leave something of.
 BACKBONES = {
@@ -30,7 +30,7 @@ def find_backbone(net, weights=None):
     if net not in BACKBONES:
         raise InputError(f'net must be one of {", ".join(BACKBONES)}, got {net!r}')
     url, smallest = BACKBONES[net]
-    return find_weights(url, weights), smallest
+    return find_pretrained(url, weights), smallest
 
 
 def check_backbone(path, net, weights=None):
@@ -52,7 +52,7 @@ def build_lpips(net, path):
         InputError: The file is no such state dict.
     """
     import lpips  # Takes a second to import, and most runs measure no LPIPS.
-    state = load_weights(path)
+    state = load_pretrained(path)
     # Built with random numbers, because the package can only download the trained ones; training's own stay untouched.
     with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
         warnings.simplefilter('ignore')

@@ -1,8 +1,7 @@
 """Whether networks take as many channels as the images of datasets have."""
-import inspect
-
 from diffrwkvir_arch.errors import InputError, counted
 from diffrwkvir_arch.option_sections import CHANNEL_ARGUMENTS, OUT_CHANNEL_ARGUMENTS, is_own, look_up, registries
+from diffrwkvir_arch.signatures import defaults_of, parameters_of
 
 
 def check_channels(opt):
@@ -42,16 +41,12 @@ def refuse_misfit(opt, lq, gt, what, remedy=''):
 def channel_argument(section, names):
     """The argument by which a network of ours or BasicSR's says its channels, and its value; else None and None."""
     arch = section and registries()['arch'].get(section['type'])
-    if arch and is_own(arch):
-        parameters = inspect.signature(arch).parameters
-        for name in names:
-            if name in parameters:
-                return name, section.get(name, parameters[name].default)
-    return None, None
+    options = {**defaults_of(arch), **section} if arch and is_own(arch) else {}
+    return next(((name, options[name]) for name in names if name in options), (None, None))
 
 
 def inpaints(section, value):
     """Whether one of a network's channels, so many by its options, is a mask."""
     arch = registries()['arch'].get(section['type'])
-    takes_mask = 'mask' in inspect.signature(getattr(arch, 'forward', arch)).parameters
+    takes_mask = 'mask' in parameters_of(getattr(arch, 'forward', arch))
     return takes_mask and value == channel_argument(section, OUT_CHANNEL_ARGUMENTS)[1] + 1

@@ -2,9 +2,8 @@
 import inspect
 import os
 
-from diffrwkvir_arch.errors import InputError, did_you_mean
-from diffrwkvir_arch.option_sections import (as_count, declared, is_own, look_up, quoted_words, require,
-                                             unknown_option)
+from diffrwkvir_arch.errors import InputError, did_you_mean, unknown_option
+from diffrwkvir_arch.option_sections import as_count, declared, is_own, look_up, quoted_words, require
 from diffrwkvir_arch.values import check_flag
 
 KNOWN = {

@@ -8,11 +8,11 @@ import os
 import re
 from pathlib import Path
 
-from diffrwkvir_arch.errors import InputError, did_you_mean
+from diffrwkvir_arch.errors import InputError, did_you_mean, unknown_option
 from diffrwkvir_arch.option_channels import check_channels
 from diffrwkvir_arch.option_datasets import check_datasets, check_places, has_cuda, missing_place_hint
 from diffrwkvir_arch.option_sections import (as_count, check_metric, check_network, declared, is_own, look_up,
-                                             quoted_words, registries, require, resumes, scale_argument, unknown_option)
+                                             quoted_words, registries, require, resumes, scale_argument)
 from diffrwkvir_arch.option_training import check_training
 from diffrwkvir_arch.values import check_flag
 

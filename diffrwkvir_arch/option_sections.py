@@ -4,7 +4,8 @@ import inspect
 import re
 import sys
 
-from diffrwkvir_arch.errors import InputError, did_you_mean, first_line
+from diffrwkvir_arch.errors import InputError, first_line, missing_options
+from diffrwkvir_arch.signatures import check_names, defaults_of, takes_anything
 from diffrwkvir_arch.values import check_flag, is_number
 
 PLUGIN = 'diffrwkvir_arch'
@@ -65,24 +66,13 @@ def declared(cls, section):
     return names
 
 
-def unknown_option(path, known, remark=''):
-    """The error for an option that nothing reads.
-
-    Args:
-        path (str): Such as 'train.ema_deacy'.
-        known (iterable of str): The names it could have had.
-        remark (str): More about where it would be read.
-    """
-    return InputError(f"unknown option '{path}'{did_you_mean(path.rpartition('.')[2], known)}{remark}")
-
-
 def require(section, path, keys):
     """Raises InputError where `section` is none, and for the keys that it lacks."""
     if not isinstance(section, dict):
         raise InputError(f"'{path}' must be a section with options, got {section!r}")
     missing = [f'{path}.{key}' if path else key for key in keys if section.get(key) is None]
     if missing:
-        raise InputError(f'missing option{"s" * (len(missing) > 1)}: {", ".join(missing)}')
+        raise missing_options(missing)
 
 
 def resumes(opt):
@@ -100,11 +90,6 @@ def as_count(section, path, key, minimum=1):
     section[key] = int(value)
 
 
-def takes_anything(target):
-    """Whether a class or function takes arguments of any name."""
-    return any(parameter.kind == parameter.VAR_KEYWORD for parameter in inspect.signature(target).parameters.values())
-
-
 def check_arguments(path, section, target, warn, strict, left_out=()):
     """Checks a section against the arguments of what it configures.
 
@@ -116,32 +101,17 @@ def check_arguments(path, section, target, warn, strict, left_out=()):
         strict (bool): Whether an unknown option is an error even where the target swallows anything.
         left_out (tuple of str): Arguments that the code fills in.
     """
-    parameters = inspect.signature(target).parameters
-    named = {
-        name: parameter
-        for name, parameter in parameters.items()
-        if parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY) and name not in left_out
-    }
-    for key in section:
-        if key != 'type' and key not in named and (strict or not takes_anything(target)):
-            error = unknown_option(f'{path}.{key}', named, f" ({section.get('type', target.__name__)} takes "
-                                   f"{', '.join(named) or 'no options'})")
-            if strict:
-                raise error
-            warn(str(error))
-        if key in named and wrote_arguments(target):
-            check_value(f'{path}.{key}', section[key], named[key].default)
+    check_names(path, [key for key in section if key != 'type'], target, left_out, warn=None if strict else warn,
+                lenient=not strict)
+    for key, default in defaults_of(target).items():
+        if key not in section:
+            continue
+        # Others' arguments need not mean what their defaults look like.
+        if is_own(target) or package_of(target) == 'torch':
+            check_value(f'{path}.{key}', section[key], default)
         # Elsewhere a default of 1 may stand for a number that need not be whole, such as EDSR's res_scale.
-        if key in named and package_of(target) == PLUGIN and type(named[key].default) is int:
-            as_count(section, path, key, minimum=min(named[key].default, 1))
-    if strict:
-        needed = [name for name, parameter in named.items() if parameter.default is parameter.empty]
-        require({}, path, [name for name in needed if name not in section])
-
-
-def wrote_arguments(target):
-    """Whether the arguments of a class or function mean what their defaults look like."""
-    return is_own(target) or package_of(target) == 'torch'
+        if package_of(target) == PLUGIN and type(default) is int:
+            as_count(section, path, key, minimum=min(default, 1))
 
 
 def check_value(option, value, default):
@@ -172,12 +142,8 @@ def scale_argument(section, arch):
 
     Of our own networks the default counts. BasicSR's SwinIR has one that it ignores unless it enlarges.
     """
-    parameters = inspect.signature(arch).parameters if package_of(arch) == PLUGIN else {}
-    for name in SCALE_ARGUMENTS:
-        value = section.get(name, parameters[name].default if name in parameters else None)
-        if isinstance(value, int):
-            return name, value
-    return None, None
+    options = {**(defaults_of(arch) if package_of(arch) == PLUGIN else {}), **section}
+    return next(((name, options[name]) for name in SCALE_ARGUMENTS if isinstance(options.get(name), int)), (None, None))
 
 
 def refuse_unbuildable(path, section, cls):

@@ -8,7 +8,7 @@ import torch
 from diffrwkvir_arch.errors import InputError, first_line
 
 
-def find_weights(url, weights=None):
+def find_pretrained(url, weights=None):
     """Path of a weights file.
 
     Args:
@@ -24,7 +24,7 @@ def find_weights(url, weights=None):
     return path
 
 
-def load_weights(path):
+def load_pretrained(path):
     """State dict of a weights file, on the CPU; refuses a file that holds anything but tensors and plain values."""
     try:
         weights = torch.load(path, map_location='cpu', weights_only=True)

@@ -1,7 +1,12 @@
-"""Tiny networks with their option files and weights, for the tests of `basicsr compare`."""
+"""Tiny networks with their option files and weights, and Ctrl-C, for the tests of `basicsr compare`."""
+import contextlib
+
+import pytest
 import torch
 import yaml
 from basicsr.utils.registry import ARCH_REGISTRY
+
+from diffrwkvir_arch.tools.comparison import contest
 
 SCALE = 2
 EDSR = {'type': 'EDSR', 'num_in_ch': 3, 'num_out_ch': 3, 'num_feat': 8, 'num_block': 1, 'upscale': SCALE}
@@ -26,3 +31,18 @@ def write_method(folder, name, options, seed=0, scale=SCALE, sections=None):
                                     'path': {'pretrain_network_g': str(folder / f'{name}.pth')}, **(sections or {})}),
                     encoding='utf-8')
     return str(path)
+
+
+@contextlib.contextmanager
+def interrupted_at_the_fifth(calls, told):
+    """Within it Ctrl-C comes when the fifth of `calls` is to be kept, and the message matches `told`."""
+    write = contest.write_image
+
+    def stop_at_the_fifth(path, image):
+        if len(calls) == 5:
+            raise KeyboardInterrupt
+        write(path, image)
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt, match=told):
+        patch.setattr(contest, 'write_image', stop_at_the_fifth)
+        yield

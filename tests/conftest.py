@@ -4,6 +4,7 @@ import os
 os.environ.setdefault('OMP_NUM_THREADS', '1')
 
 import logging  # noqa: E402
+import sys  # noqa: E402
 
 import cv2  # noqa: E402
 import numpy as np  # noqa: E402
@@ -14,6 +15,7 @@ from drawing import draw  # noqa: E402
 
 import diffrwkvir_arch  # noqa: E402, F401
 from basicsr.models import build_model  # noqa: E402
+from diffrwkvir_arch.cli import main  # noqa: E402
 from diffrwkvir_arch.toolbox.logs import close_logs  # noqa: E402
 from diffrwkvir_arch.tools import compare  # noqa: E402
 from diffrwkvir_arch.tools.comparison.contest import Contestant  # noqa: E402
@@ -157,3 +159,30 @@ def write_options(workdir):
         return str(path)
 
     return write
+
+
+@pytest.fixture
+def run(write_options, capfd):
+    """Runs a verb on an option dict; returns the exit code and what came on stderr."""
+
+    def run_verb(verb, options, *flags):
+        code = main([verb, '-opt', write_options(options), *flags])
+        return code, capfd.readouterr().err
+
+    return run_verb
+
+
+@pytest.fixture
+def packages(workdir, monkeypatch):
+    """own_nets and broken_nets in the current directory, unknown to Python and the registries; returns the folder."""
+    from package_cases import HELPER, PACKAGE, REGISTRIES
+    monkeypatch.setattr(sys, 'path', list(sys.path))
+    for registry in REGISTRIES:
+        monkeypatch.setattr(registry, '_obj_map', dict(registry._obj_map))
+    for name in ('own_nets', 'own_helper', 'broken_nets'):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    (workdir / 'own_nets').mkdir()
+    (workdir / 'own_nets' / '__init__.py').write_text(PACKAGE)
+    (workdir / 'own_helper.py').write_text(HELPER)
+    (workdir / 'broken_nets.py').write_text('import own_nets\n1 / 0\n')
+    return workdir

@@ -8,12 +8,11 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from compare_cases import DIFFUSING, EDSR, SCALE, build, write_method
+from compare_cases import DIFFUSING, EDSR, SCALE, build, interrupted_at_the_fifth, write_method
 from diffrwkvir_arch.bicubic import imresize_once_rounded
 from diffrwkvir_arch.errors import InputError
 from diffrwkvir_arch.tools import compare
 from diffrwkvir_arch.tools.comparison import contest, methods, plots
-from diffrwkvir_arch.tools.comparison.contest import write_image
 from diffrwkvir_arch.tools.comparison.image_sets import parse_sets
 from diffrwkvir_arch.tools.comparison.journal import Journal
 from diffrwkvir_arch.tools.comparison.names import split_label, split_pair
@@ -158,19 +157,9 @@ def test_where_no_method_finishes_a_set_no_table_or_picture_of_earlier_ones_is_l
     assert line.endswith('out: results.md, results.json, no contact sheet of alone: no method finished it')
 
 
-def test_an_interrupt_loses_one_image_at_most(world, calls, monkeypatch):
-    write = write_image
-
-    def stop_at_the_fifth(path, image):
-        if len(calls) == 5:
-            raise KeyboardInterrupt
-        write(path, image)
-
-    monkeypatch.setattr(contest, 'write_image', stop_at_the_fifth)
-    with pytest.raises(KeyboardInterrupt, match='4 of 9 results are done'):
+def test_an_interrupt_loses_one_image_at_most(world, calls):
+    with interrupted_at_the_fifth(calls, '4 of 9 results are done'):
         run(*ALL)
-    monkeypatch.undo()
-    os.chdir(world)
     # Killed while it wrote a line.
     with open('out/results.jsonl', 'a', encoding='utf-8') as file:
         file.write('{"key": "12')

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from compare_cases import DENOISING, DIFFUSING, INPAINTING, build, write_method
+from compare_cases import DENOISING, DIFFUSING, INPAINTING, build, interrupted_at_the_fifth, write_method
 from drawing import draw
 from skimage.metrics import peak_signal_noise_ratio
 
@@ -161,18 +161,9 @@ def test_an_image_that_differs_in_its_mask_alone_is_another_sample(world):
     assert samples[0].fingerprint != samples[1].fingerprint
 
 
-def test_an_interrupted_comparison_of_holes_goes_on(world, calls, monkeypatch):
-    write = contest.write_image
-
-    def stop_at_the_fifth(path, image):
-        if len(calls) == 5:
-            raise KeyboardInterrupt
-        write(path, image)
-
-    monkeypatch.setattr(contest, 'write_image', stop_at_the_fifth)
-    with pytest.raises(KeyboardInterrupt, match='4 of 18 results are done'):
+def test_an_interrupted_comparison_of_holes_goes_on(world, calls):
+    with interrupted_at_the_fifth(calls, '4 of 18 results are done'):
         run(*ALL)
-    monkeypatch.setattr(contest, 'write_image', write)
     assert run(*ALL) == 0
     assert len(calls) == 5 + 18 - 4 and len(rows_by_key()) == 18
 
@@ -234,7 +225,7 @@ def test_what_does_not_fit_a_set_is_refused_and_the_rest_goes_on(world, capsys):
     assert failed == {
         'failed: bicubic: it enlarges, and --scale is 1; lq shows the LQ as it is',
         'failed: larger: it is made for scale 2, --scale is 1',
-        *(f'failed: {method} on noisy: 00: it inpaints{reason[method]}, and this set has no masks' for method in reason),
+        *(f'failed: {method} on noisy: 00: it inpaints{why}, and this set has no masks' for method, why in reason.items()),
         *(f'failed: {method} on {name}: {masked}' for method in ('lq', 'denoiser') for name in ('holes', 'frozen'))}
     fits = {('noisy', 'lq'), ('noisy', 'denoiser')} | {(name, method) for name in ('holes', 'frozen')
                                                        for method in ('telea', 'painter')}

@@ -166,8 +166,8 @@ def test_methods_are_not_compared_on_luma_of_which_psnr_y_would_take_the_luma(fo
             yaml.safe_dump(options_y, file)
         found.append(cli.main(['compare', '--methods', 'set.yml:net.pth', '--sets', 'set.yml', '--metrics', 'psnr_y']))
     assert found == [2, 0]
-    assert ('datasets.val.color: methods are compared on RGB in [0, 1]; remove it, and a network of one channel restores '
-            'each colour by itself, or say color: gray') in capsys.readouterr().err
+    assert ('datasets.val.color: methods are compared on RGB in [0, 1]; remove it, and a network of one channel '
+            'restores each colour by itself, or say color: gray') in capsys.readouterr().err
 
 
 def test_a_network_for_grey_is_exported_with_one_channel(folders, capsys):

@@ -8,7 +8,7 @@ ROOT = Path(__file__).parent.parent
 PLUGIN = ROOT / 'diffrwkvir_arch'
 # Modules that import nothing of the plugin but each other.
 LEAVES = {f'diffrwkvir_arch.{name}' for name in ('bicubic', 'device', 'draws', 'errors', 'registration', 'pretrained',
-                                               'lpips_network', 'self_ensemble', 'tiling', 'values')}
+                                               'lpips_network', 'self_ensemble', 'signatures', 'tiling', 'values')}
 
 
 def imports(path):

@@ -14,7 +14,7 @@ from drawing import draw
 
 from diffrwkvir_arch.cli import main
 from diffrwkvir_arch.errors import InputError
-from diffrwkvir_arch.toolbox.checkpoints import read_checkpoint, write_whole
+from diffrwkvir_arch.toolbox.checkpoints import read_checkpoint, save_whole
 from diffrwkvir_arch.toolbox.network_options import ENTRY, describe, described, differences
 from diffrwkvir_arch.tools.comparison import methods, recognition
 from diffrwkvir_arch.tools.networks import from_checkpoint
@@ -23,7 +23,7 @@ from diffrwkvir_arch.tools.networks import from_checkpoint
 def save(path, options, seed=0, scale=2):
     """A checkpoint as training writes it; -> its network."""
     net = build(options, seed)
-    write_whole({**describe({'scale': scale, 'network_g': options}, 'net_g'), 'params': build(options, 9).state_dict(),
+    save_whole({**describe({'scale': scale, 'network_g': options}, 'net_g'), 'params': build(options, 9).state_dict(),
                  'params_ema': net.state_dict()}, str(path))
     return net
 
@@ -71,7 +71,7 @@ def test_the_weights_that_come_with_the_package_are_found_by_name(workdir):
 
 
 def test_a_network_that_is_not_known_here_is_named_with_its_file(workdir):
-    write_whole({ENTRY: {'scale': 2, 'network': {'type': 'DiffRWKVIRS9'}}, 'params': {'w': torch.ones(1)}}, 'later.pth')
+    save_whole({ENTRY: {'scale': 2, 'network': {'type': 'DiffRWKVIRS9'}}, 'params': {'w': torch.ones(1)}}, 'later.pth')
     for load in (from_checkpoint, lambda path: methods.parse_method(path).load(2, torch.device('cpu'))):
         with pytest.raises(InputError, match=r"later\.pth: .*unknown arch 'DiffRWKVIRS9'"):
             load('later.pth')

@@ -279,7 +279,7 @@ def test_bad_images_are_named_and_the_others_done(photos, seen):
     (['my photos', '-o', 'out', '--workers', '0'], '--workers must be at least 1'),
     (['my photos', '-o', 'my photos'], 'my photos would be replaced'),
     (['my photos', '-o', 'my photos/out', '--recursive'], 'the output must not lie in my photos'),
-    (['my photos', '-o', 'twin/a.jpg/x'], '-o: cannot write'),
+    (['my photos', '-o', 'twin/a.jpg/x'], '-o: nothing can be written to '),
     (['--check', 'x.yml', '-o', 'out'], '--check takes option files alone'),
 ])
 def test_what_cannot_work_is_told_in_one_line(photos, arguments, message):

@@ -3,7 +3,7 @@ import math
 
 import pytest
 
-from diffrwkvir_arch.metrics.tables import markdown_table
+from diffrwkvir_arch.metrics.tables import quality_table
 
 ROWS = [{'method': 'A_1', 'set': 'Set5', 'psnr_y': 30.001, 'lpips_alex': 0.2, 'images': 5},
         {'method': 'B|2', 'set': 'Set5', 'psnr_y': 29.999, 'lpips_alex': None, 'images': 5},
@@ -13,7 +13,7 @@ ROWS = [{'method': 'A_1', 'set': 'Set5', 'psnr_y': 30.001, 'lpips_alex': 0.2, 'i
 
 
 def test_a_markdown_table_marks_best_and_second_in_each_metrics_own_direction():
-    assert markdown_table(ROWS).splitlines() == [
+    assert quality_table(ROWS).splitlines() == [
         '| Method | Set5 PSNR-Y ↑ | Set5 LPIPS-ALEX ↓ | Set5 IMAGES | Set14 PSNR-Y ↑ |',
         '| --- | ---: | ---: | ---: | ---: |',
         '| A_1 | **30.00** | <u>0.2000</u> | 5 | 27.00 |',
@@ -24,11 +24,11 @@ def test_a_markdown_table_marks_best_and_second_in_each_metrics_own_direction():
 def test_the_better_direction_of_every_metric_is_known():
     for name in ('psnr', 'ssim_rgb', 'hole_ssim', 'rmse', 'sam', 'lpips_vgg', 'niqe', 'fid', 'kid'):
         best = 2. if 'psnr' in name or 'ssim' in name else 1.
-        assert f'**{best}' in markdown_table([{'method': value, 'set': 's', name: value} for value in (1., 2.)])
+        assert f'**{best}' in quality_table([{'method': value, 'set': 's', name: value} for value in (1., 2.)])
 
 
 def test_rows_that_make_no_table_are_refused():
     for rows, message in (([], 'no results'), ([{'method': 'A', 'psnr': 1.}], "'set'"),
                           ([{'method': 'A', 'set': 's', 'psnr': '30'}], 'be a number'), (ROWS[:1] * 2, 'two rows')):
         with pytest.raises(ValueError, match=message):
-            markdown_table(rows)
+            quality_table(rows)

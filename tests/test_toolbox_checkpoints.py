@@ -10,7 +10,7 @@ from basicsr.models import build_model
 from basicsr.models.base_model import BaseModel
 
 from diffrwkvir_arch.errors import InputError
-from diffrwkvir_arch.toolbox.checkpoints import find_weights
+from diffrwkvir_arch.toolbox.checkpoints import state_dict_in
 from diffrwkvir_arch.toolbox.network_options import ENTRY
 from checkpoint_cases import network_file
 
@@ -121,11 +121,11 @@ def test_a_plain_state_dict_loads(model, opt):
 
 def test_the_nearest_entry_is_taken_where_the_wanted_one_is_absent():
     weights = {'w': torch.zeros(1)}
-    assert find_weights({'params': weights}, 'params_ema') == (weights, 'params')
-    assert find_weights({'params_ema': weights}, 'params') == (weights, 'params_ema')
-    assert find_weights({'params': weights, 'params_ema': {}}, None) == (weights, 'params')
-    assert find_weights({'model': 3}, 'params') == (None, None)
-    assert find_weights([1], 'params') == (None, None)
+    assert state_dict_in({'params': weights}, 'params_ema') == (weights, 'params')
+    assert state_dict_in({'params_ema': weights}, 'params') == (weights, 'params_ema')
+    assert state_dict_in({'params': weights, 'params_ema': {}}, None) == (weights, 'params')
+    assert state_dict_in({'model': 3}, 'params') == (None, None)
+    assert state_dict_in([1], 'params') == (None, None)
 
 
 def test_a_file_without_weights_tells_what_it_holds(model, opt):

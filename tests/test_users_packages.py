@@ -1,8 +1,7 @@
-"""A user's own package: --import registers what it has, and what is wrong with it is one line."""
+"""A user's own package in the commands beside training: its networks, metrics and datasets."""
 import csv
 import importlib
 import json
-import os
 import sys
 from pathlib import Path
 
@@ -11,237 +10,15 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from basicsr.utils.registry import ARCH_REGISTRY, DATASET_REGISTRY, LOSS_REGISTRY, METRIC_REGISTRY, MODEL_REGISTRY
+
 from diffrwkvir_arch.archs.diffrwkvir_s2_arch import DiffRWKVIRS2
 from diffrwkvir_arch.archs.mixers import MIXERS
 from diffrwkvir_arch.cli import main
 from diffrwkvir_arch.tools.comparison.users_code import code_of, parts_of
 from diffrwkvir_arch.tools.networks import Recipe
+from package_cases import REGISTRIES
 
-PACKAGE = '''
-import torch
-from basicsr.data.paired_image_dataset import PairedImageDataset
-from basicsr.models.sr_model import SRModel
-from basicsr.utils.registry import ARCH_REGISTRY, DATASET_REGISTRY, LOSS_REGISTRY, METRIC_REGISTRY, MODEL_REGISTRY
-from own_helper import measure
-
-
-@LOSS_REGISTRY.register()
-class OwnLoss(torch.nn.L1Loss):
-
-    def __init__(self, weight=1.0):
-        super().__init__()
-
-
-@METRIC_REGISTRY.register()
-def calculate_own(img, img2, crop_border):
-    return measure(img, img2, crop_border)
-
-
-@METRIC_REGISTRY.register()
-def calculate_blind(img, weight=1.0):
-    return weight * len(img)
-
-
-@METRIC_REGISTRY.register()
-def calculate_failing(img, img2, threshold):
-    return 1.0
-
-
-@ARCH_REGISTRY.register()
-class OwnNet(torch.nn.Module):
-
-    def __init__(self, scale=2, feats=4):
-        super().__init__()
-        self.body = torch.nn.Sequential(torch.nn.Conv2d(3, 3 * scale**2, 3, 1, 1), torch.nn.PixelShuffle(scale))
-
-    def forward(self, x):
-        return self.body(x)
-
-
-@ARCH_REGISTRY.register()
-class Twofold(OwnNet):
-
-    def forward(self, x):
-        return self.body(x), x
-
-
-@ARCH_REGISTRY.register()
-class Doubling(torch.nn.Module):
-
-    def __init__(self):
-        super().__init__()
-        self.body = torch.nn.Sequential(torch.nn.Conv2d(3, 12, 3, 1, 1), torch.nn.PixelShuffle(2))
-
-    def forward(self, x):
-        return self.body(x)
-
-
-@ARCH_REGISTRY.register()
-class Needy(OwnNet):
-
-    def forward(self, x, text):
-        return self.body(x)
-
-
-@ARCH_REGISTRY.register()
-class Raising(OwnNet):
-
-    def forward(self, x):
-        return {}['body'](x)
-
-
-@MODEL_REGISTRY.register()
-class OwnModel(SRModel):
-    pass
-
-
-@DATASET_REGISTRY.register()
-class OwnSet(torch.utils.data.Dataset):
-
-    def __init__(self, opt):
-        self.opt = opt
-
-    def __len__(self):
-        return 2
-
-    def __getitem__(self, index):
-        return {'lq': torch.rand(3, 8, 8), 'gt': torch.rand(3, 16, 16), 'lq_path': f'{index}.png'}
-
-
-@DATASET_REGISTRY.register()
-class OwnPairs(PairedImageDataset):
-    pass
-
-
-class Items:
-    paths = ['a.png']
-
-    def __init__(self, opt):
-        pass
-
-    def __len__(self):
-        return 1
-
-
-@DATASET_REGISTRY.register()
-class RaisingItems(Items):
-
-    def __getitem__(self, index):
-        return [][index]
-
-
-@DATASET_REGISTRY.register()
-class TwoChannelItems(Items):
-
-    def __getitem__(self, index):
-        return {'lq': torch.rand(2, 8, 8)}
-
-
-@DATASET_REGISTRY.register()
-class NumberedItems(Items):
-    paths = [1]
-
-
-@DATASET_REGISTRY.register()
-class NeedyItems(Items):
-
-    def __init__(self, opt):
-        opt['folder']
-'''
-
-HELPER = '''
-def measure(img, img2, crop_border):
-    return 100 * len(img) + crop_border
-'''
-REGISTRIES = ARCH_REGISTRY, DATASET_REGISTRY, LOSS_REGISTRY, METRIC_REGISTRY, MODEL_REGISTRY
-
-
-@pytest.fixture(autouse=True)
-def packages(workdir, monkeypatch):
-    """own_nets and broken_nets in the current directory, unknown to Python and the registries; returns the folder."""
-    monkeypatch.setattr(sys, 'path', list(sys.path))
-    for registry in REGISTRIES:
-        monkeypatch.setattr(registry, '_obj_map', dict(registry._obj_map))
-    for name in ('own_nets', 'own_helper', 'broken_nets'):
-        monkeypatch.delitem(sys.modules, name, raising=False)
-    (workdir / 'own_nets').mkdir()
-    (workdir / 'own_nets' / '__init__.py').write_text(PACKAGE)
-    (workdir / 'own_helper.py').write_text(HELPER)
-    (workdir / 'broken_nets.py').write_text('import own_nets\n1 / 0\n')
-    return workdir
-
-
-@pytest.fixture
-def train(options, write_options, capfd):
-    """Trains OwnNet by an option file; returns the exit code and the last line on stderr."""
-    options['train']['total_iter'] = 2
-
-    def run(*flags, verb='train', model_type='OwnModel', **network):
-        options.update(model_type=model_type, network_g={'type': 'OwnNet', 'scale': 2, **network})
-        code = main([verb, '-opt', write_options(options), *flags])
-        return code, capfd.readouterr().err.strip().splitlines()[-1]
-
-    return run
-
-
-def test_networks_and_models_of_a_users_package_train(train):
-    assert train('--import', 'own_nets', feats=2)[0] == 0
-    assert os.path.isfile('experiments/tiny/models/net_g_latest.pth')
-
-
-def test_a_users_dataset_that_names_no_gt_folder_is_measured_with_its_gt(train, options):
-    options['datasets']['val'] = {'name': 'own', 'type': 'OwnSet'}
-    options['val'].update(val_freq=2, save_best='psnr')
-    assert train('--import', 'own_nets', model_type='RestorationModel')[0] == 0
-    log, = Path('experiments/tiny').glob('train_*.log')
-    assert '# psnr: ' in log.read_text() and os.path.isfile('experiments/tiny/models/net_g_best.pth')
-
-
-@pytest.mark.parametrize('model_type, told', [
-    ('OwnModel', "network OwnNet: got an unexpected keyword argument 'feast' (did you mean 'feats'?); it takes scale,"),
-    ('SRModel', "unknown option 'network_g.feast' (did you mean 'feats'?) (OwnNet takes scale, feats)")])
-def test_a_misspelt_option_of_a_users_network_is_one_line(train, model_type, told):
-    code, line = train('--import', 'own_nets', model_type=model_type, feast=2)
-    assert code == 2 and told in line
-
-
-def test_a_users_metric_that_takes_neither_gt_nor_better_is_measured_in_validation(train, options):
-    options['val'].update(val_freq=2, metrics={'mine': {'type': 'calculate_blind', 'weight': 2.0, 'better': 'lower'}})
-    assert train('--import', 'own_nets')[0] == 0
-    log, = Path('experiments/tiny').glob('train_*.log')
-    assert '# mine: 64.0000\tBest: 64.0000 @ 2 iter' in log.read_text()
-
-
-@pytest.mark.parametrize('section, told', [
-    ({'type': 'calculate_blind', 'wieght': 2}, "unknown option 'val.metrics.mine.wieght' (did you mean 'weight'?) "
-     '(calculate_blind takes '),
-    ({'type': 'calculate_failing'}, 'missing option: val.metrics.mine.threshold')])
-def test_a_users_metric_with_options_that_it_does_not_take_ends_no_training(train, options, section, told):
-    options['val']['metrics'] = {'mine': section}
-    code, line = train('--import', 'own_nets')
-    assert code == 2 and told in line and not os.path.exists('experiments')
-
-
-def test_a_users_loss_with_an_option_that_it_does_not_take_is_one_line(train, options):
-    options['train']['pixel_opt'] = {'type': 'OwnLoss', 'wieght': 2}
-    code, line = train('--import', 'own_nets')
-    assert code == 2 and line.startswith('basicsr: error: loss OwnLoss: ')
-    assert line.endswith("'wieght' (did you mean 'weight'?); it takes weight")
-
-
-@pytest.mark.parametrize('name, told', [
-    ('own_net', "--import own_net: ModuleNotFoundError: No module named 'own_net' (looked for in "),
-    ('broken_nets', '--import broken_nets: ZeroDivisionError: division by zero')])
-def test_a_package_that_cannot_be_imported_is_one_line(train, name, told):
-    code, line = train('--import', 'own_nets', '--import', name)
-    assert code == 2 and told in line and not os.path.exists('experiments')
-
-
-def test_an_unknown_type_is_told_how_packages_come_in(train):
-    code, line = train()
-    assert code == 2 and line.startswith("basicsr: error: model_type: unknown model 'OwnModel'")
-    assert line.endswith('; --import PACKAGE adds those of your own')
+pytestmark = pytest.mark.usefixtures('packages')
 
 
 @pytest.fixture
@@ -457,13 +234,6 @@ def test_a_users_network_restores_and_is_exported(method, picture):
     lq = torch.from_numpy(picture[None, ..., ::-1].copy()).permute(0, 3, 1, 2) / 255
     expected = torch.export.load('own.pt2').module()(lq)[0].permute(1, 2, 0).flip(-1).detach().numpy()
     assert np.array_equal(restored, (expected.clip(0, 1) * 255).round())
-
-
-def test_the_datasets_of_a_users_package_are_checked(options, write_options, capfd):
-    del options['datasets']['train']
-    options['datasets']['val']['type'] = 'OwnPairs'
-    assert main(['prepare', '--import', 'own_nets', '--workers', '1', '--check', write_options(options)]) == 0
-    assert 'datasets.val: 6 items, all can be used' in capfd.readouterr().out
 
 
 @pytest.mark.parametrize('command', [

@@ -72,14 +72,14 @@ def carry_out(study):
         stop_request.active = False
         try:
             prepare(study, outcome)
-            for budget, seed, name in tasks(study, outcome):
+            for budget, seed, name, job in tasks(study, outcome):
                 if stop_request.requested_at is not None:
                     raise KeyboardInterrupt
-                if study.report_only and not is_finished(study, outcome, budget, seed, name):
+                if study.report_only and not is_finished(job):
                     outcome.missing += 1
                     continue
                 label = f'{name}, seed {seed}, equal {budget}'
-                result = attempt(label, outcome, study.out, lambda: finished_run(study, outcome, budget, seed, name))
+                result = attempt(label, outcome, study.out, lambda: finished_run(job, study))
                 if result:
                     outcome.results.append({'method': name, 'seed': seed, 'budget': budget, **result})
                     say(f'{label}: {sum(result["iterations"])} iterations in {sum(result["seconds"]):.0f} s, '
@@ -121,38 +121,36 @@ def prepare(study, outcome):
     outcome.plan = {**(outcome.plan or planning.settle(timings, study)), 'timings': timings, 'request': request}
     file.write_text(json.dumps(outcome.plan, indent=1), encoding='utf-8')
     left = sum(planning.expected_seconds(budget, outcome.plan, timings[name], study.stage1_share)
-               for budget, seed, name in tasks(study, outcome)
-               if not is_finished(study, outcome, budget, seed, name))
+               for budget, _, name, job in tasks(study, outcome) if not is_finished(job))
     say(f'{outcome.plan["iterations"]} iterations, or {outcome.plan["seconds"]:.0f} s of training; about '
         f'{left / 3600:.2f} hours to go')
 
 
 def tasks(study, outcome):
-    """Budget, seed and method of every run: all methods with the first seed, then with the next."""
+    """Budget, seed, method and Job of every run: all methods with the first seed, then with the next."""
     usable = outcome.plan['timings'] if outcome.plan else ()
-    return [(budget, seed, name) for budget in study.budgets for seed in study.seeds for name in outcome.costs
-            if name in usable]
+    return [(budget, seed, name, job_of(study, outcome.plan, budget, seed, name)) for budget in study.budgets
+            for seed in study.seeds for name in outcome.costs if name in usable]
 
 
-def job_of(study, outcome, budget, seed, name):
+def job_of(study, plan, budget, seed, name):
     """The Job of a run, in a folder whose name changes with all that it is asked to do (not with the code)."""
     stages = study.methods[name]
-    limits = planning.limits(len(stages), budget, outcome.plan, outcome.plan['timings'][name], study.stage1_share)
+    limits = planning.limits(len(stages), budget, plan, plan['timings'][name], study.stage1_share)
     depends = [stages, [limit[0] for limit in limits], study.learning_rate, study.patches.batch, study.patches.size,
                study.patches.checksum, scoring.checksum(study.images)]
     digest = hashlib.blake2b(json.dumps(depends).encode(), digest_size=4).hexdigest()
     return Job(stages, limits, seed, study.learning_rate, study.out / 'runs' / f'{name}_{budget}_seed{seed}_{digest}')
 
 
-def is_finished(study, outcome, budget, seed, name):
-    return (job_of(study, outcome, budget, seed, name).folder / RESULT).exists()
+def is_finished(job):
+    return (job.folder / RESULT).exists()
 
 
-def finished_run(study, outcome, budget, seed, name):
+def finished_run(job, study):
     """The result of a run: from its file where there is one."""
-    job = job_of(study, outcome, budget, seed, name)
     file = job.folder / RESULT
-    if not file.exists():
+    if not is_finished(job):
         result = run(job, study.patches, study.images, study.device)
         part = file.with_suffix('.tmp')
         part.write_text(json.dumps(result), encoding='utf-8')

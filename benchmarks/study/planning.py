@@ -8,7 +8,7 @@ import shutil
 
 from diffrwkvir_arch.errors import InputError
 from diffrwkvir_arch.tools.call_cost import milliseconds
-from diffrwkvir_arch.toolbox.checkpoints import write_whole
+from diffrwkvir_arch.toolbox.checkpoints import save_whole
 
 from .scoring import first_set, model_rows
 from .training import POINTS, Iterations, Job, Seconds, build, step, weights_file
@@ -36,7 +36,7 @@ def time_method(stages, study):
             times.append(milliseconds(lambda: step(model, batch, iteration, TIMED_STEPS + 1), study.device))
         # The first one compiles and allocates.
         steps.append(sum(times[1:]) / TIMED_STEPS / 1e3)
-        write_whole({'params': model.net_g.state_dict()}, str(weights_file(job, number)))
+        save_whole({'params': model.net_g.state_dict()}, str(weights_file(job, number)))
     shutil.rmtree(job.folder)
     smallest = min(study.images, key=lambda image: image.lq.numel())
     # The first one compiles kernels for a single image.

@@ -8,7 +8,7 @@ from basicsr.utils import set_random_seed
 
 from diffrwkvir_arch.tools.call_cost import milliseconds
 from diffrwkvir_arch.tools.scores import mean_rows
-from diffrwkvir_arch.toolbox.checkpoints import read_checkpoint, write_whole
+from diffrwkvir_arch.toolbox.checkpoints import read_checkpoint, save_whole
 from diffrwkvir_arch.toolbox.stopping import stop_request
 
 from .methods import SCALE
@@ -118,7 +118,7 @@ def run(job, patches, images, device):
             model.resume_training(state)
         last = number == len(job.stages) - 1
         train_stage(job, number, model, progress, patches, first_set(images) if last else None, device, file)
-        write_whole({'params': model.get_bare_model(model.net_g).state_dict()}, str(weights_file(job, number)))
+        save_whole({'params': model.get_bare_model(model.net_g).state_dict()}, str(weights_file(job, number)))
     scores = model_rows(model, images)
     add_point(progress, [row for row in scores if row['set'] == images[0].set])
     file.unlink(missing_ok=True)
@@ -157,7 +157,7 @@ def add_point(progress, rows):
 
 def save(file, stage, model, progress):
     """Everything a resumed run needs, in one file that is written whole."""
-    write_whole({
+    save_whole({
         'stage': stage, 'progress': progress, 'weights': model.get_bare_model(model.net_g).state_dict(),
         'optimizers': [optimizer.state_dict() for optimizer in model.optimizers],
         'schedulers': [scheduler.state_dict() for scheduler in model.schedulers]}, str(file))

@@ -1,25 +1,6 @@
-"""What options of datasets are checked for: their names, numbers, ranges to draw from, seeds."""
-import inspect
-
-from diffrwkvir_arch.errors import InputError, did_you_mean
+"""What options of datasets are checked for: numbers, ranges to draw from, seeds."""
+from diffrwkvir_arch.errors import InputError
 from diffrwkvir_arch.values import is_number
-
-
-def check_keys(option, section, target):
-    """Raises InputError for a key of a section that is no argument of what it configures, or is missing.
-
-    Args:
-        option (str): The section's name in error messages; the first argument of target.
-        section (dict): As written, without what chooses the target.
-        target (type): Whose signature says what is known.
-    """
-    known = dict(list(inspect.signature(target).parameters.items())[1:])
-    for key in section:
-        if key not in known:
-            raise InputError(f"unknown option '{option}.{key}'{did_you_mean(key, known)}")
-    for key, parameter in known.items():
-        if parameter.default is parameter.empty and key not in section:
-            raise InputError(f'missing option: {option}.{key}')
 
 
 def as_range(option, value, least, most, whole=False):

@@ -1,10 +1,10 @@
 """What an option file can do to an image, by name, one after another."""
 import math
 
-from diffrwkvir_arch.data.checks import check_keys
 from diffrwkvir_arch.data.real_esrgan import RealESRGAN
 from diffrwkvir_arch.data.simple_degradations import Bicubic, Blur, GaussianNoise, Jpeg
 from diffrwkvir_arch.errors import InputError, did_you_mean
+from diffrwkvir_arch.signatures import check_names
 
 DEGRADATIONS = {'gaussian_noise': GaussianNoise, 'blur': Blur, 'jpeg': Jpeg, 'bicubic': Bicubic,
                 'real_esrgan': RealESRGAN}
@@ -53,7 +53,7 @@ def _build(option, section, scale):
         if 'scale' in options:
             raise InputError(f'{option}.scale: leave it out, it is that of the option file, {scale}')
         options['scale'] = scale
-    check_keys(option, options, kind)
+    check_names(option, options, kind, given=['option'])
     return kind(option, **options)
 
 

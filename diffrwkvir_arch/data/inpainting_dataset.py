@@ -2,12 +2,12 @@
 import numpy as np
 from basicsr.utils.registry import DATASET_REGISTRY
 
-from diffrwkvir_arch.data.checks import check_keys
 from diffrwkvir_arch.data.image_list import ImageList
 from diffrwkvir_arch.data.image_source import shown, to_tensor
 from diffrwkvir_arch.data.mask_folder import MaskFolder
 from diffrwkvir_arch.data.mask_presets import DrawnMasks
 from diffrwkvir_arch.errors import InputError
+from diffrwkvir_arch.signatures import check_names
 from diffrwkvir_arch.values import check_flag
 
 # What holes are filled with in lq: middle grey. Our networks fill them anew; others and people see it.
@@ -70,7 +70,7 @@ class InpaintingDataset(ImageList):
         if mask is not None:
             if not isinstance(mask, dict) or 'preset' not in mask:
                 raise InputError(f'{path}.mask must be a section such as {{preset: lama_thick_256}}, got {mask!r}')
-            check_keys(f'{path}.mask', mask, DrawnMasks)
+            check_names(f'{path}.mask', mask, DrawnMasks, given=['option'])
             DrawnMasks(f'{path}.mask', **mask)
 
     def __getitem__(self, index):

@@ -1,11 +1,10 @@
 """PSNR and SSIM inside the hole of an inpainted image: over the whole image, known pixels drown what was painted."""
-import inspect
-
 import numpy as np
 from basicsr.utils.registry import METRIC_REGISTRY
 from scipy.ndimage import gaussian_filter
 
 from diffrwkvir_arch.errors import InputError
+from diffrwkvir_arch.signatures import parameters_of
 
 from .contract import Unmeasurable, basicsr_metric, prepare_pair
 
@@ -15,7 +14,7 @@ SIGMA, RADIUS = 1.5, 5
 
 def takes_mask(metric_type):
     """Whether a registered metric is one of the hole."""
-    return 'mask' in inspect.signature(METRIC_REGISTRY.get(metric_type)).parameters
+    return 'mask' in parameters_of(METRIC_REGISTRY.get(metric_type))
 
 
 @METRIC_REGISTRY.register()

@@ -10,7 +10,7 @@ import torch
 
 from diffrwkvir_arch.device import choose_device
 from diffrwkvir_arch.errors import InputError
-from diffrwkvir_arch.pretrained import find_weights, load_weights
+from diffrwkvir_arch.pretrained import find_pretrained, load_pretrained
 
 from .contract import prepare_pair
 
@@ -73,9 +73,9 @@ def build_inception(weights=None):
         from torch_fidelity import FeatureExtractorInceptionV3
     except ImportError as error:
         raise InputError("FID and KID need torch-fidelity: pip install 'diffrwkvir[metrics]'") from error
-    path = find_weights(INCEPTION_URL, weights)
+    path = find_pretrained(INCEPTION_URL, weights)
     # torch-fidelity would unpickle any object.
-    load_weights(path)
+    load_pretrained(path)
     with torch.random.fork_rng(devices=[]):
         try:
             return FeatureExtractorInceptionV3('inception', ['2048'], feature_extractor_weights_path=str(path))

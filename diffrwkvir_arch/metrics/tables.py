@@ -20,7 +20,7 @@ METRICS = {
 MISSING = '–'
 
 
-def markdown_table(rows):
+def quality_table(rows):
     """The table for a README: best in bold, second underlined, arrows for the better direction.
 
     Args:

@@ -9,6 +9,7 @@ from basicsr.utils.registry import ARCH_REGISTRY, MODEL_REGISTRY
 
 from diffrwkvir_arch.errors import InputError
 from diffrwkvir_arch.option_file import find_checkpoint, made_by
+from diffrwkvir_arch.signatures import parameters_of
 
 from .restoration_model import RestorationModel
 
@@ -61,7 +62,7 @@ class DiffRWKVIRS2Model(RestorationModel):
     def build_stage1(self):
         """The trained first stage of network_g, DiffRWKVIRS1 for DiffRWKVIRS2, with the sizes of network_g."""
         arch = stage1_of(self.opt['network_g']['type'])
-        known = inspect.signature(ARCH_REGISTRY.get(arch)).parameters
+        known = parameters_of(ARCH_REGISTRY.get(arch))
         options = {key: value for key, value in self.opt['network_g'].items() if key in known}
         stage1 = build_network({**options, 'type': arch})
         path_opt = self.opt['path']

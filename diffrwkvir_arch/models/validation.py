@@ -7,7 +7,7 @@ from basicsr.utils import get_root_logger, tensor2img
 from diffrwkvir_arch.errors import InputError
 from diffrwkvir_arch.metrics.hole_metric import takes_mask
 from diffrwkvir_arch.metrics.inception_metric import SetScores, is_of_set
-from diffrwkvir_arch.toolbox.checkpoints import content_of, read_checkpoint, write_whole
+from diffrwkvir_arch.toolbox.checkpoints import content_of, read_checkpoint, save_whole
 from diffrwkvir_arch.toolbox.images import has_gt, needs_gt
 from diffrwkvir_arch.toolbox.resuming import measured_metrics
 
@@ -89,7 +89,7 @@ class Validation:
         nets = {'params': self.net_g}
         if hasattr(self, 'net_g_ema'):
             nets['params_ema'] = self.net_g_ema
-        write_whole({**content_of(self, nets, 'net_g'), 'best': score}, path)
+        save_whole({**content_of(self, nets, 'net_g'), 'best': score}, path)
 
     def _log_validation_metric_values(self, current_iter, dataset_name, tb_logger):
         """BasicSR's block of the log, with the set's own scores and the number of images N that they are of."""

@@ -1,16 +1,21 @@
-"""The command-line arguments of BasicSR's training and testing, without importing torch."""
+"""The arguments of the command and its verbs, without importing torch."""
 import argparse
 
 
-def option_arguments(prog=None, description=None, epilog=None):
+def command_parser(verb, description=None, epilog=None):
+    """The parser of `basicsr VERB`, without arguments yet; texts keep their lines."""
+    return argparse.ArgumentParser(prog=f'basicsr {verb}', description=description, epilog=epilog,
+                                   formatter_class=argparse.RawDescriptionHelpFormatter)
+
+
+def option_arguments(verb, description=None, epilog=None):
     """The parser of BasicSR's own flags, as in utils/options.py:82-90.
 
     Returns:
         argparse.ArgumentParser: With -opt, --launcher, --auto_resume, --debug and --force_yml; and --import, which is
             ours.
     """
-    parser = argparse.ArgumentParser(
-        prog=prog, description=description, epilog=epilog, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_parser(verb, description, epilog)
     parser.add_argument('-opt', required=True, metavar='FILE', help='option file (YAML)')
     parser.add_argument(
         '--launcher', choices=['none', 'pytorch', 'slurm'], default='none', help='how several processes are started')

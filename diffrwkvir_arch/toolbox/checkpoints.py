@@ -16,7 +16,7 @@ from diffrwkvir_arch.toolbox.network_options import describe, differences
 from diffrwkvir_arch.toolbox.patching import swap
 
 
-def write_whole(content, path):
+def save_whole(content, path):
     """Saves with torch.save so that `path` holds either the old file or the whole new one, never a part.
 
     Args:
@@ -74,7 +74,7 @@ def mend_saving():
         nets = net if isinstance(net, list) else [net]
         keys = param_key if isinstance(param_key, list) else [param_key]
         path = os.path.join(self.opt['path']['models'], f'{net_label}_{iteration}.pth')
-        write_whole(content_of(self, dict(zip(keys, nets, strict=True)), net_label), path)
+        save_whole(content_of(self, dict(zip(keys, nets, strict=True)), net_label), path)
         if iteration == 'latest':
             get_root_logger().info(f'{net_label} is in {path}')
 
@@ -115,7 +115,7 @@ def read_safetensors(path, described):
         raise InputError(f'{described}: {path} is damaged or not a safetensors file ({first_line(error)})') from None
 
 
-def find_weights(checkpoint, param_key):
+def state_dict_in(checkpoint, param_key):
     """The state dict within a checkpoint.
 
     Args:
@@ -123,14 +123,15 @@ def find_weights(checkpoint, param_key):
         param_key (str | None): The wanted entry; None for a plain state dict.
 
     Returns:
-        tuple: The state dict and the key it was found under (None for the root); (None, None) where there is none.
+        tuple: The state dict, without the prefix of a DDP wrapper, and the key it was found under (None for the root);
+        (None, None) where there is none.
     """
     if not isinstance(checkpoint, dict):
         return None, None
     for key in (param_key, None, 'params', 'params_ema', 'state_dict'):
         found = checkpoint if key is None else checkpoint.get(key)
         if isinstance(found, dict) and found and all(map(torch.is_tensor, found.values())):
-            return dict(found), key
+            return {name.removeprefix('module.'): tensor for name, tensor in found.items()}, key
     return None, None
 
 
@@ -179,14 +180,13 @@ def mend_loading():
         net = self.get_bare_model(net)
         option = next((f'path.{key}' for key, value in self.opt['path'].items() if value == load_path), 'checkpoint')
         checkpoint = read_checkpoint(load_path, option)
-        weights, found_key = find_weights(checkpoint, param_key)
+        weights, found_key = state_dict_in(checkpoint, param_key)
         if weights is None:
             raise InputError(f"{option}: {load_path} holds no weights under '{param_key}' ({contents(checkpoint)}); "
                              'set path.param_key_g to the entry with the state dict')
         if found_key != param_key:
             logger.info(f"Loading: {load_path} has no '{param_key}', using '{found_key or 'its root'}'.")
         logger.info(f'Loading {net.__class__.__name__} model from {load_path}, with param key: [{found_key}].')
-        weights = {name.removeprefix('module.'): tensor for name, tensor in weights.items()}
         made = differences(checkpoint, self.opt.get('network_d' if option.endswith('_d') else 'network_g'))
         misfit = explain_misfit(net.state_dict(), weights)
         if made and not misfit:

@@ -22,9 +22,14 @@ ARGUMENTS = inspect.signature(DistributedDataParallel).parameters
 SYNC_BUFFERS = 'forward_sync_buffers' if 'forward_sync_buffers' in ARGUMENTS else 'broadcast_buffers'
 
 
+def are_several():
+    """Whether this process is one of a group; the functions below must be called by all of it at the same point."""
+    return dist.is_available() and dist.is_initialized()
+
+
 def agree(value):
     """Rank 0's value, on all ranks; the value itself where there is one process."""
-    if not (dist.is_available() and dist.is_initialized()):
+    if not are_several():
         return value
     box = [value]
     dist.broadcast_object_list(box, src=0)
@@ -32,8 +37,8 @@ def agree(value):
 
 
 def any_rank(flag, device):
-    """Whether the flag is set on any rank; every rank must call this at the same point."""
-    if not (dist.is_available() and dist.is_initialized()):
+    """Whether the flag is set on any rank."""
+    if not are_several():
         return flag
     vote = torch.tensor(float(flag), device=device)
     dist.all_reduce(vote, op=dist.ReduceOp.MAX)
@@ -42,7 +47,7 @@ def any_rank(flag, device):
 
 def wait_for_all():
     """Returns when every rank has come here."""
-    if dist.is_available() and dist.is_initialized():
+    if are_several():
         dist.barrier()
 
 

@@ -1,5 +1,4 @@
 """Image operations of BasicSR that today's OpenCV refuses, and metrics: calls that cannot measure, what has a GT."""
-import inspect
 import math
 import warnings
 
@@ -8,7 +7,8 @@ from basicsr.data import degradations
 from basicsr.utils.registry import METRIC_REGISTRY
 
 from diffrwkvir_arch.errors import InputError
-from diffrwkvir_arch.option_sections import is_own, takes_anything
+from diffrwkvir_arch.option_sections import is_own
+from diffrwkvir_arch.signatures import parameters_of, takes_anything
 from diffrwkvir_arch.toolbox.patching import swap
 from diffrwkvir_arch.toolbox.registries import refuse_uncallable
 
@@ -52,7 +52,7 @@ def mend_calling_metrics():
                 return math.nan
         data, opt = ({key: value for key, value in given.items() if key not in HANDED_TO_ALL or
                       takes(opt['type'], key)} for given in (data, opt))
-        refuse_uncallable('metric', METRIC_REGISTRY, opt, data)
+        refuse_uncallable(METRIC_REGISTRY, opt, data)
         return calculate_metric.upstream(data, opt)
 
     swap(basicsr.metrics, 'calculate_metric', calculate_metric)
@@ -61,7 +61,7 @@ def mend_calling_metrics():
 def takes(metric_type, argument):
     """Whether a registered metric may be called with an argument of that name."""
     metric = METRIC_REGISTRY.get(metric_type)
-    return argument in inspect.signature(metric).parameters or takes_anything(metric)
+    return argument in parameters_of(metric) or takes_anything(metric)
 
 
 def has_gt(options, cls):
@@ -71,4 +71,4 @@ def has_gt(options, cls):
 
 def needs_gt(metric_type):
     """Whether a registered metric compares with a ground truth."""
-    return 'img2' in inspect.signature(METRIC_REGISTRY.get(metric_type)).parameters
+    return 'img2' in parameters_of(METRIC_REGISTRY.get(metric_type))

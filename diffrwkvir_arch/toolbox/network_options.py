@@ -1,9 +1,8 @@
 """What a checkpoint says of the network whose weights it holds: enough to build it without an option file."""
-import inspect
-
 from basicsr.utils.registry import ARCH_REGISTRY
 
 from diffrwkvir_arch.errors import InputError
+from diffrwkvir_arch.signatures import defaults_of
 
 # Beside 'params' and 'params_ema' in the file.
 ENTRY = 'network_options'
@@ -64,9 +63,7 @@ def differences(checkpoint, options):
 def with_defaults(options):
     """The options of a network with the defaults of those that are left out; as they are where it is not known here."""
     try:
-        parameters = inspect.signature(ARCH_REGISTRY.get(options['type'])).parameters
+        arch = ARCH_REGISTRY.get(options['type'])
     except (InputError, KeyError):
         return options
-    defaults = {name: plain(parameter.default) for name, parameter in parameters.items()
-                if parameter.default is not parameter.empty}
-    return {**defaults, **options}
+    return {**plain(defaults_of(arch)), **options}

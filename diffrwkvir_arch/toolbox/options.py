@@ -174,7 +174,7 @@ def mend_parsing():
 
     def parse_options(root_path, is_train=True):
         close_logs()
-        args = option_arguments().parse_args(drop_local_rank(sys.argv[1:]))
+        args = option_arguments('train' if is_train else 'test').parse_args(drop_local_rank(sys.argv[1:]))
         if args.launcher == 'none':
             refuse_without_launcher()
         import_users(args.imports)

@@ -1,11 +1,10 @@
 """Looking a name up in BasicSR's registries, and building what was found."""
-import inspect
-
 import basicsr.archs
 import basicsr.losses
 from basicsr.utils.registry import ARCH_REGISTRY, LOSS_REGISTRY, Registry
 
 from diffrwkvir_arch.errors import InputError, did_you_mean
+from diffrwkvir_arch.signatures import check_names
 from diffrwkvir_arch.toolbox.patching import swap
 
 
@@ -50,35 +49,27 @@ def mend_building():
     """
 
     def build_network(opt):
-        refuse_uncallable('network', ARCH_REGISTRY, opt)
+        refuse_uncallable(ARCH_REGISTRY, opt)
         return build_network.upstream(opt)
 
     def build_loss(opt):
-        refuse_uncallable('loss', LOSS_REGISTRY, opt)
+        refuse_uncallable(LOSS_REGISTRY, opt)
         return build_loss.upstream(opt)
 
     swap(basicsr.archs, 'build_network', build_network)
     swap(basicsr.losses, 'build_loss', build_loss)
 
 
-def refuse_uncallable(kind, registry, opt, given=()):
+def refuse_uncallable(registry, opt, given=()):
     """Raises InputError where what is registered as opt['type'] cannot be called with the other options.
 
     Args:
-        kind (str): What to call it in the message.
         registry (Registry), opt (dict).
         given (iterable of str): Arguments that it gets beside its options.
     """
     options = dict(opt)
     name = options.pop('type')
-    known = inspect.signature(registry.get(name))
-    try:
-        known.bind(**options, **dict.fromkeys(given))
-    except TypeError as error:
-        unknown = next((key for key in options if f"'{key}'" in str(error)), '')
-        taken = [key for key in known.parameters if key not in given]
-        raise InputError(f'{kind} {name}: {error}{did_you_mean(unknown, taken)}; it takes '
-                         f'{", ".join(taken) or "no options"}') from None
+    check_names(name, options, registry.get(name), given, lenient=True)
 
 
 def _identity(obj):

@@ -96,12 +96,12 @@ class FileOptions:
             names = [name for name, value in vars(self.model).items() if value is optimizer]
             section = f'train.{names[0].replace("optimizer", "optim")}' if names else 'train.optim'
             for group, wanted in zip(optimizer.param_groups, groups, strict=True):
-                changed += differences(section, wanted, group)
+                changed += changes(section, wanted, group)
                 group.update(wanted)
         for scheduler, wanted in self.schedules.items():
             saved = scheduler.state_dict()
-            changed += differences('train.scheduler', *({key: attributes[key] for key in SCHEDULE_OPTIONS
-                                                         if key in attributes} for attributes in (wanted, saved)))
+            changed += changes('train.scheduler', *({key: attributes[key] for key in SCHEDULE_OPTIONS
+                                                     if key in attributes} for attributes in (wanted, saved)))
             progress = {key: saved[key] for key in ('last_epoch', '_step_count')}
             scheduler.load_state_dict({**wanted, **progress})
             go_to_last_epoch(scheduler)
@@ -110,7 +110,7 @@ class FileOptions:
                  + ', '.join(dict.fromkeys(changed)))
 
 
-def differences(section, wanted, saved):
+def changes(section, wanted, saved):
     """How options differ from those of a state, such as 'train.optim_g.lr: 0.001 (was 0.002)'."""
     texts = []
     for key in wanted.keys() & saved.keys() - {'lr'}:

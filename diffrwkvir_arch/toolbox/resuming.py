@@ -11,7 +11,7 @@ from basicsr.utils.dist_util import master_only
 from diffrwkvir_arch.errors import InputError, first_line
 from diffrwkvir_arch.option_file import check_beginning
 from diffrwkvir_arch.option_sections import look_up
-from diffrwkvir_arch.toolbox.checkpoints import read_checkpoint, write_whole
+from diffrwkvir_arch.toolbox.checkpoints import read_checkpoint, save_whole
 from diffrwkvir_arch.toolbox.images import has_gt, needs_gt
 from diffrwkvir_arch.toolbox.locking import hold_experiment
 from diffrwkvir_arch.toolbox.logs import warn
@@ -164,7 +164,7 @@ def mend_saving_a_state():
             },
             'manual_seed': self.opt.get('manual_seed'),
         }
-        write_whole(state, os.path.join(self.opt['path']['training_states'], f'{current_iter}.state'))
+        save_whole(state, os.path.join(self.opt['path']['training_states'], f'{current_iter}.state'))
         remove_older(self.opt['path'], (self.opt.get('logger') or {}).get('keep_last'))
 
     swap(BaseModel, 'save_training_state', save_training_state)

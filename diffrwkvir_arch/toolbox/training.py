@@ -5,6 +5,7 @@ import torch
 from basicsr.models.base_model import BaseModel
 
 from diffrwkvir_arch.errors import InputError, did_you_mean
+from diffrwkvir_arch.signatures import check_names
 from diffrwkvir_arch.toolbox.patching import swap
 
 
@@ -36,11 +37,7 @@ def make_optimizer(option, name, params, options):
         options (dict): Its other arguments.
     """
     optimizer = find_optimizer(name, f'{option}.type')
-    known = list(inspect.signature(optimizer).parameters)[1:]
-    for key in options:
-        if key not in known:
-            raise InputError(f"{option}: {name} has no option '{key}'{did_you_mean(key, known)}; "
-                             f"it has {', '.join(known)}")
+    check_names(option, options, optimizer, given=['params'])
     try:
         return optimizer(params, **options)
     except (TypeError, ValueError) as error:

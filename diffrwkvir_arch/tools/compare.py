@@ -1,5 +1,4 @@
 """`basicsr compare`: methods side by side on sets of images, as the paper's Tables 3 and 4 and its figures do."""
-import argparse
 from functools import partial
 from pathlib import Path
 
@@ -9,7 +8,7 @@ from diffrwkvir_arch.device import choose_device
 from diffrwkvir_arch.errors import InputError
 from diffrwkvir_arch.registration import import_users
 from diffrwkvir_arch.tiling import checked_overlap
-from diffrwkvir_arch.toolbox.arguments import add_imports
+from diffrwkvir_arch.toolbox.arguments import add_imports, command_parser
 from diffrwkvir_arch.toolbox.options import load_option_file
 
 from .comparison.contest import Settings, contest
@@ -55,8 +54,7 @@ in common with earlier ones in the same folder; results.jsonl and restored/ hold
 
 
 def argument_parser():
-    parser = argparse.ArgumentParser(prog='basicsr compare', description=__doc__, epilog=NOTES,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_parser('compare', __doc__, NOTES)
     parser.add_argument('--methods', nargs='+', required=True, metavar='[NAME=]METHOD', help='what to compare: below')
     parser.add_argument('--sets', nargs='+', required=True, metavar='[NAME=]SET', help='on which images: below')
     parser.add_argument('--scale', type=int,

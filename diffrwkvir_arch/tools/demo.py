@@ -3,7 +3,6 @@
 Writes LQ/GT pairs and LMDBs, trains stage 1, hands over to stage 2, tests both on photographs that were held out, and
 ends with a table and side-by-side pictures against bicubic enlargement.
 """
-import argparse
 import time
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from skimage import data
 
 from diffrwkvir_arch.bicubic import imresize_once_rounded
 from diffrwkvir_arch.errors import InputError
+from diffrwkvir_arch.toolbox.arguments import command_parser
 
 from .pairs import write_lmdb, write_pairs
 from .pictures import side_by_side
@@ -81,8 +81,7 @@ def evaluate(test_set, restored, out):
 
 
 def main(argv=None):
-    parser = argparse.ArgumentParser(prog='basicsr demo', description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_parser('demo', __doc__)
     parser.add_argument('--iterations', type=int, default=500, help='of each stage (default: %(default)s)')
     args = parser.parse_args(argv)
     if args.iterations < 10:

@@ -1,5 +1,4 @@
 """`basicsr doctor`: what this machine has, whether operator and network compute correctly on it, what is missing."""
-import argparse
 import platform
 from importlib import metadata
 from importlib.util import find_spec
@@ -14,7 +13,8 @@ from diffrwkvir_arch.errors import InputError, first_line
 from diffrwkvir_arch.lpips_network import BACKBONES
 from diffrwkvir_arch.metrics.set_metrics import INCEPTION_URL
 from diffrwkvir_arch.option_file import SHIPPED_WEIGHTS
-from diffrwkvir_arch.pretrained import find_weights
+from diffrwkvir_arch.pretrained import find_pretrained
+from diffrwkvir_arch.toolbox.arguments import command_parser
 
 from .call_cost import device_name, milliseconds
 from .export import PACKAGES as PACKAGES_OF_ONNX
@@ -53,11 +53,6 @@ class Tolerance(NamedTuple):
 
 TOLERANCES = {'cpu': [Tolerance(torch.float32, 1e-5)],
               'cuda': [Tolerance(torch.float32, 1e-4), Tolerance(torch.bfloat16, 2e-2), Tolerance(torch.float16, 3e-3)]}
-
-
-def argument_parser():
-    return argparse.ArgumentParser(prog='basicsr doctor', description=__doc__, epilog=NOTES,
-                                   formatter_class=argparse.RawDescriptionHelpFormatter)
 
 
 def version(package):
@@ -151,7 +146,7 @@ def weights_lines():
     urls = {f'LPIPS, net: {net}': url for net, (url, *_) in BACKBONES.items()} | {'FID and KID': INCEPTION_URL}
     for what, url in urls.items():
         try:
-            yield f'{what}: {find_weights(url)}'
+            yield f'{what}: {find_pretrained(url)}'
         except InputError as error:
             yield f'{what}: {str(error).partition(", or name")[0]}'
 
@@ -162,7 +157,7 @@ def main(arguments=None):
     Returns:
         int: 0, or 1 where something computes wrongly or fails.
     """
-    argument_parser().parse_args(arguments)
+    command_parser('doctor', __doc__, NOTES).parse_args(arguments)
     print('## Versions\n')
     print(f'python {platform.python_version()}, {platform.platform()}')
     found = [f'{package} {version(package) or "missing"}' for package in PACKAGES]

@@ -1,5 +1,4 @@
 """`basicsr export`: a trained network as ONNX or as a program of PyTorch, for machines without this package."""
-import argparse
 import contextlib
 import importlib
 import warnings
@@ -12,7 +11,7 @@ from diffrwkvir_arch.archs.diffir_arch import DiffIRS2
 from diffrwkvir_arch.archs.diffir_restorer import PRIOR_DIM
 from diffrwkvir_arch.errors import InputError, first_line
 from diffrwkvir_arch.registration import import_users
-from diffrwkvir_arch.toolbox.arguments import add_imports
+from diffrwkvir_arch.toolbox.arguments import add_imports, command_parser
 
 from .comparison.methods import NETWORKS, SHIPPED, method_or_shipped
 from .comparison.network import on_images
@@ -40,8 +39,7 @@ been run and compared with the network."""
 
 
 def argument_parser():
-    parser = argparse.ArgumentParser(prog='basicsr export', description=__doc__, epilog=NOTES,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_parser('export', __doc__, NOTES)
     parser.add_argument('-m', '--method', help='the network and its weights: below (default: what comes with the '
                         'package)')
     parser.add_argument('-o', '--output', type=Path, required=True, metavar='FILE', help='FILE.onnx or FILE.pt2')

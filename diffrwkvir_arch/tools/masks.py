@@ -4,7 +4,6 @@ Writes masks/STEM.png for each image (white is the hole), manifest.csv with pres
 preview.png. After an interrupt the same command begins anew. An option file reads masks/ as dataroot_mask. The same
 preset and seed as its `mask` would draw the same, as long as numpy's generators do.
 """
-import argparse
 import shutil
 import textwrap
 from pathlib import Path
@@ -16,6 +15,7 @@ from tqdm import tqdm
 from diffrwkvir_arch.data.inpainting_dataset import InpaintingDataset
 from diffrwkvir_arch.data.mask_presets import PRESETS
 from diffrwkvir_arch.errors import InputError, counted
+from diffrwkvir_arch.toolbox.arguments import command_parser
 
 from .pictures import LABEL, MARGIN, panel
 from .preparation.pieces import write_png
@@ -32,8 +32,7 @@ examples:
 
 
 def argument_parser():
-    parser = argparse.ArgumentParser(prog='basicsr masks', description=__doc__, epilog=NOTES,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_parser('masks', __doc__, NOTES)
     parser.add_argument('images', type=Path, help='folder of images, or LMDB')
     parser.add_argument('-o', '--out', type=Path, required=True, help='folder to make')
     parser.add_argument('--preset', nargs='+', required=True, metavar='NAME',

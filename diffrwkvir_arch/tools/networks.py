@@ -1,5 +1,4 @@
 """Networks by the name they are registered under or by an option file, and images that their forward takes."""
-import inspect
 from pathlib import Path
 from typing import Any, NamedTuple, Optional
 
@@ -9,7 +8,8 @@ from diffrwkvir_arch.errors import InputError, one_line
 from diffrwkvir_arch.option_file import find_checkpoint
 from diffrwkvir_arch.option_sections import (CHANNEL_ARGUMENTS, OUT_CHANNEL_ARGUMENTS, SCALE_ARGUMENTS, as_count,
                                              check_network, look_up, require)
-from diffrwkvir_arch.toolbox.checkpoints import contents, explain_misfit, find_weights, read_checkpoint
+from diffrwkvir_arch.signatures import defaults_of, required_arguments
+from diffrwkvir_arch.toolbox.checkpoints import contents, explain_misfit, state_dict_in, read_checkpoint
 from diffrwkvir_arch.toolbox.logs import warn
 from diffrwkvir_arch.toolbox.network_options import described, differences
 from diffrwkvir_arch.toolbox.options import SHIPPED_OPTIONS, find_option_file, load_option_file
@@ -129,12 +129,12 @@ def load_weights(recipe, checkpoint, path, param_key):
 
 
 def weights_of(checkpoint, path, param_key):
-    """The state dict in a checkpoint that was read from `path`, without the prefix of a DDP wrapper."""
-    weights, _ = find_weights(checkpoint, param_key)
+    """The state dict in a checkpoint that was read from `path`."""
+    weights, _ = state_dict_in(checkpoint, param_key)
     if weights is None:
         raise InputError(f'{path} holds no state dict ({contents(checkpoint)}); path.param_key_g of an option file, '
                          'OPTION_FILE:CHECKPOINT, names the entry that holds it')
-    return {name.removeprefix('module.'): tensor for name, tensor in weights.items()}
+    return weights
 
 
 def from_checkpoint(path):
@@ -158,13 +158,6 @@ def from_checkpoint(path):
     return load_weights(by_checkpoint(path, found), checkpoint, path, 'params_ema')
 
 
-def required_arguments(function):
-    """The names of arguments without a default."""
-    return [name for name, parameter in inspect.signature(function).parameters.items()
-            if parameter.default is parameter.empty
-            and parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)]
-
-
 def taken_by(net):
     """-> whether the forward of a network takes the GT and whether it takes a mask, beside the LQ.
 
@@ -180,9 +173,8 @@ def taken_by(net):
 
 def setting(arch, options, names):
     """The whole number that the first of these arguments is set to, or has by default; None where there is none."""
-    parameters = inspect.signature(arch).parameters
-    values = [options.get(name, parameters[name].default) for name in names if name in parameters]
-    return next((value for value in values if isinstance(value, int)), None)
+    options = {**defaults_of(arch), **options}
+    return next((options[name] for name in names if isinstance(options.get(name), int)), None)
 
 
 def images_for(net, recipe, shape, device, dtype):

@@ -1,15 +1,14 @@
 """`basicsr prepare`: from folders of GT images to the sub-images, LRs, lists and LMDBs that option files name."""
-import argparse
 import math
 import os
 from pathlib import Path
 
 from diffrwkvir_arch.errors import InputError, counted
 from diffrwkvir_arch.registration import import_users
-from diffrwkvir_arch.toolbox.arguments import add_imports
+from diffrwkvir_arch.toolbox.arguments import add_imports, command_parser
 
 from .preparation.check import check_datasets_of
-from .preparation.folders import Target, make_folders, open_workshop, shown
+from .preparation.folders import Target, make_folders, open_folder, shown
 from .preparation.lmdbs import describe, make_lmdb, write_lines
 from .preparation.pieces import Recipe
 from .preparation.sources import digest_of, find_sources
@@ -33,8 +32,7 @@ can be added later."""
 
 
 def argument_parser():
-    parser = argparse.ArgumentParser(prog='basicsr prepare', description=__doc__, epilog=NOTES,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_parser('prepare', __doc__, NOTES)
     parser.add_argument('folders', nargs='*', metavar='FOLDER', help='GT images, PNG, JPEG and others')
     parser.add_argument('-o', '--output', metavar='OUT', help='the dataset, such as datasets/DF2K')
     parser.add_argument('--scales', nargs='+', type=int, default=[], metavar='N', help='make the LR of 1/N')
@@ -125,7 +123,7 @@ def make_dataset(args, recipe):
     digest = digest_of(sources)
     missing = [target for target in folders + lmdbs if not target.is_there(digest, args.force)]
     if missing:
-        open_workshop(missing[0])
+        open_folder(missing[0].unfinished.parent)
     remarks = {}
     if new := [target for target in folders if target in missing]:
         remarks = make_folders(new, sources, digest, recipe, args.workers)

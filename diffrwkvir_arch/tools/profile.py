@@ -2,7 +2,6 @@
 
 Networks are given by their registered names, built with their defaults, or by option files.
 """
-import argparse
 import contextlib
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from tqdm import tqdm
 from diffrwkvir_arch.device import choose_device
 from diffrwkvir_arch.errors import InputError, one_line
 from diffrwkvir_arch.registration import import_users
-from diffrwkvir_arch.toolbox.arguments import add_imports
+from diffrwkvir_arch.toolbox.arguments import add_imports, command_parser
 
 from .call_cost import milliseconds, peak_extra_bytes
 from .complexity import complexity
@@ -39,8 +38,7 @@ repetitions, over the first network. Where a network has a window_size, its LQ g
 
 
 def argument_parser():
-    parser = argparse.ArgumentParser(prog='basicsr profile', description=__doc__, epilog=NOTES,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_parser('profile', __doc__, NOTES)
     parser.add_argument('names', nargs='*', metavar='NAME', help='registered networks, built with their defaults')
     parser.add_argument('-opt', nargs='+', default=[], metavar='FILE', help='option files: network_g is measured')
     parser.add_argument('--input', nargs='+', metavar='N',

@@ -1,9 +1,7 @@
 """`basicsr restore`: your own images through a trained network, without an option file for a dataset."""
-import argparse
 import contextlib
 import math
 import os
-import tempfile
 from pathlib import Path
 
 import torch
@@ -15,7 +13,7 @@ from diffrwkvir_arch.errors import InputError, counted
 from diffrwkvir_arch.registration import import_users
 from diffrwkvir_arch.self_ensemble import SYMMETRIES, self_ensemble
 from diffrwkvir_arch.tiling import checked_overlap
-from diffrwkvir_arch.toolbox.arguments import add_imports
+from diffrwkvir_arch.toolbox.arguments import add_imports, command_parser
 from diffrwkvir_arch.toolbox.logs import warn
 
 from .comparison.journal import key_of
@@ -23,8 +21,9 @@ from .comparison.methods import NETWORKS, SHIPPED, method_or_shipped
 from .comparison.names import UNFIT
 from .comparison.network import finished
 from .comparison.recognition import scale_of
+from .preparation.folders import open_folder
 from .restoration import record
-from .restoration.formats import FORMATS, refuse_misfit, write
+from .restoration.formats import FORMATS, refuse_unfit_format, write
 from .restoration.inputs import find_images, masks_of
 from .restoration.metadata import page_count
 from .restoration.picture import Picture
@@ -56,8 +55,7 @@ without --force. An image that cannot be restored is reported, and the others go
 
 
 def argument_parser():
-    parser = argparse.ArgumentParser(prog='basicsr restore', description=__doc__, epilog=NOTES,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_parser('restore', __doc__, NOTES)
     parser.add_argument('images', nargs='+', metavar='IMAGE', help='image files, and folders of them')
     parser.add_argument('--recursive', action='store_true',
                         help='subfolders too; their results lie in subfolders of the same names')
@@ -161,7 +159,7 @@ def restore_file(path, target, read_mask, restorer, settings, args, device, prog
     """
     try:
         picture, mask = Picture(path), read_mask()
-        refuse_misfit(picture, args.outscale or restorer.scale, args.format)
+        refuse_unfit_format(picture, args.outscale or restorer.scale, args.format)
         if picture.said:
             progress.tell(path, f'its decoder says: {picture.said[0]}')
         with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=args.amp == 'bf16'):
@@ -193,16 +191,6 @@ def there_already(images, targets, mask_of, settings, output):
                 found[name] = record.read_record(target), here
     record.refuse_others({targets[name]: records for name, records in found.items()}, output)
     return list(found)
-
-
-def refuse_unwritable(output):
-    """Makes the folder of the results; InputError where nothing can be written there, before hours are spent."""
-    output.mkdir(parents=True, exist_ok=True)
-    try:
-        with tempfile.TemporaryFile(dir=output):
-            pass
-    except OSError as error:
-        raise InputError(f'-o: nothing can be written to {output} ({error.strerror}); give another folder') from None
 
 
 def loaded(method, scale, device, args):
@@ -254,7 +242,7 @@ def main(arguments=None):
     failures = []
     if todo:
         restorer = loaded(method, scale, device, args)
-        refuse_unwritable(args.output)
+        open_folder(args.output)
         try:
             with Progress(len(todo)) as progress:
                 for name in todo:

@@ -67,7 +67,7 @@ def checked_image(height, width, length):
 
 
 def as_integer(number):
-    """An integer as one of Python's, for numpy's may overflow; as it is where a trace follows it; None if it is none."""
+    """An integer as Python's own, for numpy's may overflow; as it is where a trace follows it; None if it is none."""
     if isinstance(number, torch.Tensor):    # torch.jit's sizes
         return number if number.dim() == 0 and number.dtype in (torch.int32, torch.int64) else None
     if isinstance(number, torch.SymInt):

@@ -6,7 +6,7 @@ import statistics
 import torch
 
 from diffrwkvir_arch.errors import counted
-from diffrwkvir_arch.metrics.tables import markdown_table as quality_table
+from diffrwkvir_arch.metrics.tables import quality_table
 
 from ..call_cost import device_name
 from ..scores import markdown_table, write_csv

@@ -1,5 +1,4 @@
 """Which metrics there are, and one image's scores by them, as far as they work; those of a set are in set_scoring."""
-import inspect
 import math
 import warnings
 
@@ -13,6 +12,7 @@ from diffrwkvir_arch.metrics.inception_metric import SetScores, is_of_set
 from diffrwkvir_arch.metrics.protocols import protocol_metrics
 from diffrwkvir_arch.metrics.tables import direction
 from diffrwkvir_arch.option_sections import is_own
+from diffrwkvir_arch.signatures import parameters_of
 from diffrwkvir_arch.toolbox.images import needs_gt
 
 PROBE_SIZE = 256
@@ -101,7 +101,7 @@ def registered_metric(name, scale, known):
                          f'{", ".join(names)}; --import PACKAGE adds those of your own')
     if direction(kind) not in ('higher', 'lower', None):
         raise InputError(f"--metrics: {kind}.better must be 'higher' or 'lower', got {direction(kind)!r}")
-    takes_border = 'crop_border' in inspect.signature(METRIC_REGISTRY.get(kind)).parameters
+    takes_border = 'crop_border' in parameters_of(METRIC_REGISTRY.get(kind))
     return {'type': kind, **({'crop_border': scale if scale > 1 else 0} if takes_border else {})}
 
 

@@ -8,6 +8,7 @@ import functools
 import json
 import os
 import shutil
+import tempfile
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -96,15 +97,14 @@ def shown(path):
         return str(path)
 
 
-def open_workshop(target):
-    """Makes the folder that holds unfinished work; InputError where that cannot be written."""
-    workshop = target.unfinished.parent
+def open_folder(folder):
+    """Makes a folder for results; InputError where nothing can be written there, before hours are spent."""
     try:
-        workshop.mkdir(parents=True, exist_ok=True)
-        (workshop / '.writable').touch()
-        (workshop / '.writable').unlink()
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
     except OSError as error:
-        raise InputError(f'-o: cannot write {workshop.parent}: {error.strerror}') from None
+        raise InputError(f'-o: nothing can be written to {folder} ({error.strerror}); give another folder') from None
 
 
 def make_folders(targets, sources, digest, recipe, workers):

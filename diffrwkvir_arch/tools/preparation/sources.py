@@ -37,11 +37,7 @@ def find_sources(folders, recursive):
     """
     found = {}
     for folder in map(Path, folders):
-        paths = images_of(folder.expanduser(), recursive)
-        if not paths:
-            deeper = '' if recursive else '; --recursive looks into its subfolders too'
-            raise InputError(f'{folder} holds no images ({", ".join(EXTENSIONS)}){deeper}')
-        for path in paths:
+        for path in images_of(folder.expanduser(), recursive):
             name = path.relative_to(folder.expanduser()).with_suffix('')
             stem = re.sub(r'\s', '_', '_'.join(name.parts))
             if stem in found:
@@ -55,11 +51,15 @@ def find_sources(folders, recursive):
 
 
 def images_of(folder, recursive, extensions=EXTENSIONS):
-    """The paths of a folder's images; hidden files and folders are left out."""
+    """The paths of a folder's images; hidden files and folders are left out. InputError where there are none."""
     if not folder.is_dir():
         raise InputError(f'{folder} is {"not a folder" if folder.exists() else "not there"}; give folders of GT images')
-    return [Path(place, name) for place, _, names in visible(folder, recursive) for name in names
-            if name.lower().endswith(extensions)]
+    paths = [Path(place, name) for place, _, names in visible(folder, recursive) for name in names
+             if name.lower().endswith(extensions)]
+    if not paths:
+        deeper = '' if recursive else '; --recursive looks into its subfolders too'
+        raise InputError(f'{folder} holds no images ({", ".join(extensions)}){deeper}')
+    return paths
 
 
 def visible(folder, recursive):

@@ -100,7 +100,7 @@ FORMATS = {
 }
 
 
-def refuse_misfit(picture, scale, name):
+def refuse_unfit_format(picture, scale, name):
     """Raises InputError where a format cannot hold what a picture becomes.
 
     Args:

@@ -42,11 +42,7 @@ def find_images(texts, recursive, output, ending):
             relative.setdefault(Path(os.path.abspath(place)), (place, Path(place.name)))
             continue
         refuse_results_among_images(place, recursive, output)
-        paths = images_of(place, recursive, READABLE)
-        if not paths:
-            deeper = '' if recursive else '; --recursive looks into its subfolders too'
-            raise InputError(f'images: {place} holds no images ({", ".join(READABLE)}){deeper}')
-        for path in paths:
+        for path in images_of(place, recursive, READABLE):
             relative.setdefault(Path(os.path.abspath(path)), (path, path.relative_to(place)))
         others += other_things(place, recursive)
     said = ', '.join(f'{counted(count, "subfolder")} (see --recursive)' if what == SUBFOLDERS else f'{count} {what}'
