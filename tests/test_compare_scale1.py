@@ -225,7 +225,7 @@ def test_what_does_not_fit_a_set_is_refused_and_the_rest_goes_on(world, capsys):
     assert failed == {
         'failed: bicubic: it enlarges, and --scale is 1; lq shows the LQ as it is',
         'failed: larger: it is made for scale 2, --scale is 1',
-        *(f'failed: {method} on noisy: 00: it inpaints{why}, and this set has no masks' for method, why in reason.items()),
+        *(f'failed: {name} on noisy: 00: it inpaints{why}, and this set has no masks' for name, why in reason.items()),
         *(f'failed: {method} on {name}: {masked}' for method in ('lq', 'denoiser') for name in ('holes', 'frozen'))}
     fits = {('noisy', 'lq'), ('noisy', 'denoiser')} | {(name, method) for name in ('holes', 'frozen')
                                                        for method in ('telea', 'painter')}
