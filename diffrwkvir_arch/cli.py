@@ -35,7 +35,7 @@ TRAIN_EXAMPLES = """examples:
   srun --ntasks 2 --kill-on-bad-exit basicsr train -opt my.yml --launcher slurm
 
 Writes experiments/NAME in the current directory; an earlier run of that name is archived beside it, unless resumed.
-Ctrl-C finishes the iteration and saves; once more stops at once."""
+Ctrl-C finishes the iteration and saves; a second Ctrl-C stops at once."""
 
 TEST_EXAMPLES = """examples:
   basicsr test -opt options/test_DiffRWKVIR_S2_x4.yml
@@ -69,15 +69,14 @@ def run_tool(name, arguments):
 
 
 TOOLS = {
-    'restore': 'Your own images through a trained network; large ones in tiles.',
-    'export': 'A trained network as ONNX or as a program of PyTorch, for machines without this package.',
-    'demo': 'Trains and tests both stages on photographs that scikit-image ships, in minutes on two CPU cores.',
-    'profile': 'Parameters, FLOPs, memory and latency of networks, by name or option file.',
-    'compare': 'Any mix of methods over test sets: scores, cost, plots and contact sheets.',
-    'masks': 'Freezes a set of inpainting masks, with a manifest and a preview.',
-    'prepare': 'Sub-images, MATLAB-exact LRs, lists and LMDBs from folders of GT; --check reads an option file\'s '
-               'datasets.',
-    'doctor': 'What this machine has, whether operator and network compute correctly on it, and what is missing.',
+    'restore': 'Restores your own images with a trained network, large ones in tiles.',
+    'export': 'Writes a trained network as ONNX or as a PyTorch program, for use without this package.',
+    'demo': 'Trains and tests both stages on photographs from scikit-image, in minutes on two CPU cores.',
+    'profile': 'Measures parameters, FLOPs, memory and latency of networks, by name or option file.',
+    'compare': 'Compares any mix of methods on test sets: scores, cost, plots and contact sheets.',
+    'masks': 'Writes a fixed set of inpainting masks, with a manifest and a preview.',
+    'prepare': 'Makes sub-images, MATLAB-exact LRs, lists and LMDBs from folders of GT; --check tests them.',
+    'doctor': 'Shows what is installed and missing, and checks that operator and network compute correctly.',
 }
 VERBS = {'train': train, 'test': test, **{name: functools.partial(run_tool, name) for name in TOOLS}}
 

@@ -20,7 +20,7 @@ def option_arguments(verb, description=None, epilog=None):
     parser.add_argument(
         '--launcher', choices=['none', 'pytorch', 'slurm'], default='none', help='how several processes are started')
     parser.add_argument(
-        '--auto_resume', action='store_true', help='go on from the newest usable training state of this experiment')
+        '--auto_resume', action='store_true', help='continue from the newest usable training state of this experiment')
     parser.add_argument(
         '--debug', action='store_true',
         help='trial run as experiment debug_NAME: validates and saves every 8 iterations, shows tracebacks')
@@ -38,7 +38,7 @@ def add_imports(parser):
     """Adds --import, for import_users of registration.py."""
     parser.add_argument(
         '--import', dest='imports', action='append', default=[], metavar='PACKAGE',
-        help='a package or module of your own, which registers networks, models, losses, datasets or metrics; may be '
+        help='a package or module of your own that registers networks, models, losses, datasets or metrics; may be '
         'given again')
 
 

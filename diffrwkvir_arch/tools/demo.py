@@ -1,7 +1,7 @@
-"""`basicsr demo`: the whole job on photographs that scikit-image ships, in minutes on two CPU cores.
+"""`basicsr demo`: runs the whole pipeline on photographs from scikit-image, in minutes on two CPU cores.
 
-Writes LQ/GT pairs and LMDBs, trains stage 1, hands over to stage 2, tests both on photographs that were held out, and
-ends with a table and side-by-side pictures against bicubic enlargement.
+Writes LQ/GT pairs and LMDBs, trains stage 1 and then stage 2, tests both on held-out photographs, and ends with a table
+and side-by-side pictures in comparison with bicubic enlargement.
 """
 import time
 from pathlib import Path
@@ -82,7 +82,7 @@ def evaluate(test_set, restored, out):
 
 def main(argv=None):
     parser = command_parser('demo', __doc__)
-    parser.add_argument('--iterations', type=int, default=500, help='of each stage (default: %(default)s)')
+    parser.add_argument('--iterations', type=int, default=500, help='iterations per stage (default: %(default)s)')
     args = parser.parse_args(argv)
     if args.iterations < 10:
         parser.error(f'--iterations must be at least 10, got {args.iterations}')

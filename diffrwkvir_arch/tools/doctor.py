@@ -1,4 +1,4 @@
-"""`basicsr doctor`: what this machine has, whether operator and network compute correctly on it, what is missing."""
+"""`basicsr doctor`: shows what is installed and missing, and checks that operator and network compute correctly."""
 import platform
 from importlib import metadata
 from importlib.util import find_spec
@@ -21,9 +21,9 @@ from .export import PACKAGES as PACKAGES_OF_ONNX
 from .networks import from_checkpoint
 from .scores import markdown_table
 
-NOTES = """The operator's backends and the network that comes with the package run on every device and are compared with
-what they should compute. Exit code 1 where a result is wrong or something fails that should run: nothing trained there
-can be trusted. Quote the whole output in a bug report."""
+NOTES = """The operator's backends and the network that comes with the package run on every device, and their results
+are compared with reference values. The exit code is 1 if a result is wrong or something fails that should run: do not
+trust anything trained on such a machine. Please quote the whole output in a bug report."""
 
 PACKAGES = ('diffrwkvir', 'basicsr', 'torch', 'torchvision', 'triton', 'numba', 'numpy', 'scipy', 'lmdb', 'mmengine',
             'lpips', 'scikit-image', 'tifffile')

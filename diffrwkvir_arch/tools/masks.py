@@ -1,8 +1,8 @@
-"""`basicsr masks`: freezes a set of masks for a folder of images, so that everybody who compares fills the same holes.
+"""`basicsr masks`: writes a fixed set of masks for a folder of images, so that all methods fill the same holes.
 
-Writes masks/STEM.png for each image (white is the hole), manifest.csv with preset, seed and area of each, and
-preview.png. After an interrupt the same command begins anew. An option file reads masks/ as dataroot_mask. The same
-preset and seed as its `mask` would draw the same, as long as numpy's generators do.
+Writes masks/STEM.png for each image (white is the hole), manifest.csv with the preset, seed and area of each mask, and
+preview.png. After an interrupt the same command starts again. An option file reads masks/ as dataroot_mask. The `mask`
+section of an option file draws the same masks from the same preset and seed, as long as numpy's generators do.
 """
 import shutil
 import textwrap
@@ -34,12 +34,13 @@ examples:
 def argument_parser():
     parser = command_parser('masks', __doc__, NOTES)
     parser.add_argument('images', type=Path, help='folder of images, or LMDB')
-    parser.add_argument('-o', '--out', type=Path, required=True, help='folder to make')
+    parser.add_argument('-o', '--out', type=Path, required=True, help='folder to create')
     parser.add_argument('--preset', nargs='+', required=True, metavar='NAME',
-                        help='of several, one is drawn for each image')
+                        help='kind of masks; if several are given, one is drawn for each image')
     parser.add_argument('--seed', type=int, default=0, help='default: %(default)s')
-    parser.add_argument('--size', type=float, help='of box, centre and border, over the sides of the image')
-    parser.add_argument('--max-area', type=float, help='largest share of the image; default: the preset\'s')
+    parser.add_argument('--size', type=float, help='size of box, centre and border, relative to the sides of the image')
+    parser.add_argument('--max-area', type=float,
+                        help='largest share of the image that is hole (default: that of the preset)')
     return parser
 
 

@@ -22,14 +22,14 @@ from .users_code import code_of, parts_of
 
 # For the help of commands that take one method.
 NETWORKS = """\
-  WEIGHTS.pth             a checkpoint; its network is what it says itself, as those that are trained here do, that of
-                          the experiment it lies in, a shipped option file's that fits, or one that spandrel recognises
+  WEIGHTS.pth             a checkpoint; checkpoints trained here name their network, for others it is taken from the
+                          experiment they lie in, from a shipped option file that fits, or recognised by spandrel
                           (pip install 'diffrwkvir[peers]')
-  FILE.yml:WEIGHTS.pth    a checkpoint of the network of an option file
+  FILE.yml:WEIGHTS.pth    a checkpoint for the network of an option file
   FILE.yml                the same with the weights of its path.pretrain_network_g"""
 # Option files of the weights that come with the package, by scale.
 SHIPPED_NAME, SHIPPED_SCALES, SHIPPED_SCALE = 'test_DiffRWKVIR-tiny_S2_x{}.yml', (2, 3, 4), 4
-SHIPPED = ('Without -m it is DiffRWKVIR-tiny with the weights that come with the package, for --scale 2, 3 or 4 '
+SHIPPED = ('Without -m, DiffRWKVIR-tiny with the weights that come with the package, for --scale 2, 3 or 4 '
            f'(default: {SHIPPED_SCALE}).')
 SCALE_MISSING = '--scale is missing, and neither option file nor checkpoint says it; such as --scale 4'
 
