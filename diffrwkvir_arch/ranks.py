@@ -17,7 +17,7 @@ def is_first_rank():
     """
     if count_of_torchrun() > 1:
         return os.environ['RANK'] == '0'
-    return count_of_srun() == 1 or os.environ['SLURM_PROCID'] == '0'
+    return count_of_srun() == 1 or os.environ.get('SLURM_PROCID', '0') == '0'
 
 
 def count_of_torchrun():
