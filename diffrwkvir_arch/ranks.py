@@ -11,11 +11,13 @@ from diffrwkvir_arch.errors import InputError
 
 
 def is_first_rank():
-    """Whether this process is the one that speaks for all that torchrun started.
+    """Whether this process is the one that speaks for all that torchrun or srun started.
 
     A process alone does, whatever rank a cluster has set for it.
     """
-    return count_of_torchrun() == 1 or os.environ['RANK'] == '0'
+    if count_of_torchrun() > 1:
+        return os.environ['RANK'] == '0'
+    return count_of_srun() == 1 or os.environ.get('SLURM_PROCID', '0') == '0'
 
 
 def count_of_torchrun():

@@ -11,6 +11,7 @@ from basicsr.utils import options as basicsr_options
 from loading_cases import Draws, train_loader
 
 from diffrwkvir_arch.cli import main
+from diffrwkvir_arch.toolbox import distributed
 from diffrwkvir_arch.toolbox import options as toolbox_options
 from diffrwkvir_arch.toolbox import repeating
 
@@ -74,6 +75,19 @@ def test_verbs_of_one_process_refuse_torchrun_alone(workdir, monkeypatch, capfd)
     monkeypatch.setenv('TORCHELASTIC_RUN_ID', 'none')
     assert main(['restore', 'missing.png']) == 2
     assert 'basicsr restore works in one process, and 2 were started' in capfd.readouterr().err
+
+
+@pytest.mark.parametrize('model, processes, told', [
+    ('SRModel', 2, True), ('RestorationModel', 2, True), ('SRModel', 1, False), ('VideoBaseModel', 2, False)])
+def test_processes_that_do_nothing_in_a_test_are_told(options, write_options, monkeypatch, model, processes, told):
+    said = []
+    monkeypatch.setattr(distributed, 'warn', said.append)
+    del options['datasets']['train'], options['train']
+    file = write_options({**options, 'model_type': model})
+    monkeypatch.setattr(sys, 'argv', ['basicsr test', '-opt', file])
+    monkeypatch.setattr(toolbox_options, 'get_dist_info', lambda: (0, processes))
+    basicsr_options.parse_options('/somewhere', is_train=False)
+    assert ['one of 2 processes tests all images' in line for line in said] == [True] * told
 
 
 def test_workers_of_two_ranks_draw_differently(monkeypatch):

@@ -13,12 +13,17 @@ from diffrwkvir_arch.cli import main
 from diffrwkvir_arch.errors import InputError
 
 
-def test_other_ranks_leave_the_word_to_the_first(monkeypatch, capfd):
+@pytest.mark.parametrize('environment', [
+    # As by a launcher that keeps nothing for its processes.
+    {'RANK': '1', 'WORLD_SIZE': '2'},
+    # Of srun's task, before it has found the others.
+    {'SLURM_PROCID': '1', 'SLURM_STEP_NUM_TASKS': '2'},
+])
+def test_other_ranks_leave_the_word_to_the_first(monkeypatch, capfd, environment):
     pauses = []
     monkeypatch.setattr(time, 'sleep', pauses.append)
-    # As by a launcher that keeps nothing for its processes.
-    monkeypatch.setenv('RANK', '1')
-    monkeypatch.setenv('WORLD_SIZE', '2')
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
     fail_with(monkeypatch, InputError('bad'))
     assert main(['test']) == 2 and pauses == [10]
     fail_with(monkeypatch, KeyboardInterrupt())
@@ -26,7 +31,9 @@ def test_other_ranks_leave_the_word_to_the_first(monkeypatch, capfd):
     assert main(['test']) == 130 and capfd.readouterr().err == ''
 
 
-@pytest.mark.parametrize('environment', [{'RANK': '', 'WORLD_SIZE': ''}, {'RANK': '3', 'WORLD_SIZE': '1'}])
+@pytest.mark.parametrize('environment', [
+    {'RANK': '', 'WORLD_SIZE': ''}, {'RANK': '3', 'WORLD_SIZE': '1'},
+    {'SLURM_PROCID': '3', 'SLURM_STEP_NUM_TASKS': '1'}, {'SLURM_PROCID': '0', 'SLURM_STEP_NUM_TASKS': '4'}])
 def test_a_process_alone_tells_its_error_at_once_whatever_its_rank(monkeypatch, capfd, environment):
     pauses = []
     monkeypatch.setattr(time, 'sleep', pauses.append)

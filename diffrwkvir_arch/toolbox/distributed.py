@@ -7,10 +7,13 @@ import subprocess
 import torch
 import torch.distributed as dist
 from basicsr.models.base_model import BaseModel
+from basicsr.models.sr_model import SRModel
 from basicsr.utils import dist_util
+from basicsr.utils.registry import MODEL_REGISTRY
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 
 from diffrwkvir_arch.errors import InputError
+from diffrwkvir_arch.toolbox.logs import warn
 from diffrwkvir_arch.toolbox.patching import swap
 
 # Rank 0 alone validates, and the others wait for it in a collective call. The default of 10 minutes (NCCL) is less than
@@ -61,6 +64,13 @@ def refuse_in_threads(opt):
             raise InputError(f'train.{key} does not work on {opt["num_gpu"]} GPUs of one process; start one a GPU, '
                              f'torchrun --nproc_per_node {opt["num_gpu"]} -m diffrwkvir_arch train -opt FILE '
                              '--launcher pytorch, or set num_gpu: 1')
+
+
+def tell_idle(opt):
+    """Warns of processes that a test has no use for: of BasicSR's models those for videos alone share out images."""
+    if getattr(MODEL_REGISTRY.get(opt['model_type']), 'dist_validation', None) is SRModel.dist_validation:
+        warn(f'one of {opt["world_size"]} processes tests all images, the others do nothing; start one, without '
+             '--launcher')
 
 
 def mend_start():

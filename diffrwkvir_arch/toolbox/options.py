@@ -19,7 +19,7 @@ from diffrwkvir_arch.option_datasets import expanded_places
 from diffrwkvir_arch.ranks import refuse_without_launcher
 from diffrwkvir_arch.registration import import_users
 from diffrwkvir_arch.toolbox.arguments import drop_local_rank, option_arguments
-from diffrwkvir_arch.toolbox.distributed import agree, refuse_in_threads
+from diffrwkvir_arch.toolbox.distributed import agree, refuse_in_threads, tell_idle
 from diffrwkvir_arch.toolbox.logs import close_logs, warn
 from diffrwkvir_arch.toolbox.patching import swap
 
@@ -202,6 +202,8 @@ def mend_parsing():
                 dist_params['backend'] = 'gloo'
             init_dist(args.launcher, **dist_params)
         opt['rank'], opt['world_size'] = get_dist_info()
+        if not is_train and opt['world_size'] > 1:
+            tell_idle(opt)
         if opt.get('manual_seed') is None:
             # All ranks must shuffle alike.
             opt.update(manual_seed=agree(random.randint(1, 10000)), seed_is_drawn=True)
