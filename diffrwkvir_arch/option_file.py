@@ -14,7 +14,7 @@ from diffrwkvir_arch.option_datasets import check_datasets, check_places, has_cu
 from diffrwkvir_arch.option_sections import (as_count, check_metric, check_network, declared, is_own, look_up,
                                              quoted_words, registries, require, resumes, scale_argument)
 from diffrwkvir_arch.option_training import check_training
-from diffrwkvir_arch.values import check_flag
+from diffrwkvir_arch.values import check_flag, is_whole
 
 KNOWN = {
     '': {
@@ -153,9 +153,8 @@ def fill_defaults(opt):
     opt['datasets'] = {phase: dataset for phase, dataset in opt['datasets'].items() if dataset is not None}
     opt.setdefault('path', {})
     opt.setdefault('num_gpu', 'auto')
-    if opt['num_gpu'] != 'auto':
-        if isinstance(opt['num_gpu'], bool) or not isinstance(opt['num_gpu'], int) or opt['num_gpu'] < 0:
-            raise InputError(f"num_gpu must be 'auto' or a number of at least 0, got {opt['num_gpu']!r}")
+    if opt['num_gpu'] != 'auto' and not is_whole(opt['num_gpu'], 0):
+        raise InputError(f"num_gpu must be 'auto' or a number of at least 0, got {opt['num_gpu']!r}")
     val = opt.setdefault('val', {})
     val.setdefault('suffix', None)
     val.setdefault('metrics', None)

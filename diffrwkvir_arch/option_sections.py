@@ -6,7 +6,7 @@ import sys
 
 from diffrwkvir_arch.errors import InputError, first_line, missing_options
 from diffrwkvir_arch.signatures import check_names, defaults_of, takes_anything
-from diffrwkvir_arch.values import check_flag, is_number
+from diffrwkvir_arch.values import check_flag, is_number, is_whole
 
 PLUGIN = 'diffrwkvir_arch'
 OWN_PACKAGES = ('basicsr', PLUGIN)
@@ -83,11 +83,11 @@ def resumes(opt):
 def as_count(section, path, key, minimum=1):
     """Turns a whole number written as 5e3 into an int, and refuses anything else."""
     value = section[key]
-    is_whole = isinstance(value, int) or isinstance(value, float) and value.is_integer()
-    if isinstance(value, bool) or not is_whole or value < minimum:
+    count = int(value) if isinstance(value, float) and value.is_integer() else value
+    if not is_whole(count, minimum):
         name = f'{path}.{key}' if path else key
         raise InputError(f'{name} must be a whole number of at least {minimum}, got {value!r}')
-    section[key] = int(value)
+    section[key] = count
 
 
 def check_arguments(path, section, target, warn, strict, left_out=()):

@@ -114,7 +114,7 @@ def test_weights_that_fit_a_network_of_other_options_are_told(opt, workdir, capl
         save('start.pth', {**DIFFUSING, 'scan': scan})
         opt['path']['pretrain_network_g'] = 'start.pth'
         build_model(copy.deepcopy(opt))
-        assert ('path.pretrain_network_g: the network of start.pth has scan: 1d (here omni)' in caplog.text) == told
+        assert ('path.pretrain_network_g: start.pth: its network has scan: 1d (here omni)' in caplog.text) == told
 
 
 @pytest.mark.parametrize('made, here', [({'scan': '1d'}, {}), ({}, {'scan': '1d'})])
@@ -130,7 +130,7 @@ def test_the_tools_tell_too(workdir, caplog, monkeypatch):
     save('mine.pth', {**DIFFUSING, 'scan': '1d'})
     (workdir / 'omni.yml').write_text(yaml.safe_dump({'scale': 2, 'network_g': DIFFUSING}))
     methods.parse_method('omni.yml:mine.pth').load(2, torch.device('cpu'))
-    assert 'the network of mine.pth has scan: 1d (here omni); its weights fit all the same' in caplog.text
+    assert 'mine.pth: its network has scan: 1d (here omni); its weights fit all the same' in caplog.text
 
 
 def test_a_discriminator_is_compared_with_network_d(opt, workdir, caplog, monkeypatch):

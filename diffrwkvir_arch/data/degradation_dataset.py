@@ -3,13 +3,12 @@ from basicsr.data.transforms import paired_random_crop
 from basicsr.utils.img_process_util import usm_sharp
 from basicsr.utils.registry import DATASET_REGISTRY
 
-from diffrwkvir_arch.data.checks import check_seed
 from diffrwkvir_arch.data.degradations import build_degradations, reach_of
 from diffrwkvir_arch.data.image_list import ImageList
 from diffrwkvir_arch.data.image_source import shown, to_tensor
 from diffrwkvir_arch.draws import drawn_for
 from diffrwkvir_arch.errors import InputError
-from diffrwkvir_arch.values import check_flag
+from diffrwkvir_arch.values import check_flag, check_seed
 
 # LQ pixels by which a patch is larger while it is degraded, where the image has them: cropped afterwards, JPEG's blocks
 # of 8x8 lie anywhere in it, as in photographs that were cropped.

@@ -9,10 +9,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from diffrwkvir_arch.data.checks import check_seed
 from diffrwkvir_arch.data.masks import border, box, boxes, centre, strokes
 from diffrwkvir_arch.errors import InputError, did_you_mean
-from diffrwkvir_arch.values import is_number
+from diffrwkvir_arch.values import check_seed, is_number
 
 # Draws before max_area is given up; LaMa's thickest masks need two at the mean.
 TRIES = 200

@@ -12,9 +12,9 @@ import numpy as np
 from basicsr.data.degradations import (circular_lowpass_kernel, random_add_gaussian_noise, random_add_poisson_noise,
                                        random_mixed_kernels)
 
-from diffrwkvir_arch.data.checks import as_list, as_probability, as_range, as_range_around_one, as_weights
 from diffrwkvir_arch.data.simple_degradations import (KERNELS, as_8_bits, check_kernel, compressed, filtered,
                                                       open_range, swapped)
+from diffrwkvir_arch.values import as_list, as_probability, as_range, as_range_around_one, as_weights
 
 # Sides in pixels.
 KERNEL_SIZES = range(7, 22, 2)

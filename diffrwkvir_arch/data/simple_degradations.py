@@ -12,9 +12,8 @@ import numpy as np
 from basicsr.data.degradations import generate_gaussian_noise, random_mixed_kernels
 
 from diffrwkvir_arch.bicubic import imresize
-from diffrwkvir_arch.data.checks import as_range
 from diffrwkvir_arch.errors import InputError, did_you_mean
-from diffrwkvir_arch.values import is_number
+from diffrwkvir_arch.values import as_range, is_number, is_whole
 
 KERNELS = ('iso', 'aniso', 'generalized_iso', 'generalized_aniso', 'plateau_iso', 'plateau_aniso')
 
@@ -52,7 +51,7 @@ class Blur:
     shrinks = False
 
     def __init__(self, option, sigma, kernel='iso', kernel_size=21):
-        if isinstance(kernel_size, bool) or not isinstance(kernel_size, int) or kernel_size < 3 or kernel_size % 2 == 0:
+        if not is_whole(kernel_size, 3) or kernel_size % 2 == 0:
             raise InputError(f'{option}.kernel_size must be an odd number of at least 3, got {kernel_size!r}')
         self.kernel_size, self.reach = kernel_size, kernel_size // 2
         self.sigma = open_range(as_range(f'{option}.sigma', sigma, 0.1, kernel_size))

@@ -3,6 +3,7 @@
 They differ by a decibel or more on the same images, so a table has to say which one it holds.
 """
 from diffrwkvir_arch.errors import InputError, did_you_mean
+from diffrwkvir_arch.values import is_whole
 
 # Name -> suffix of the metrics' names, whether `scale` pixels of border are left out, whether luma is compared.
 PROTOCOLS = {
@@ -28,7 +29,7 @@ def protocol_metrics(protocol, scale):
     if protocol not in PROTOCOLS:
         raise InputError(f'unknown protocol {protocol!r}{did_you_mean(protocol, PROTOCOLS)}; choose from '
                          f'{", ".join(PROTOCOLS)}')
-    if isinstance(scale, bool) or not isinstance(scale, int) or scale < 1:
+    if not is_whole(scale, 1):
         raise InputError(f'scale must be a whole number of at least 1, got {scale!r}')
     rules = PROTOCOLS[protocol]
     options = {'crop_border': scale if rules['crops_border'] else 0, 'test_y_channel': rules['test_y_channel']}

@@ -12,6 +12,7 @@ from basicsr.utils import get_root_logger
 from basicsr.utils.dist_util import master_only
 
 from diffrwkvir_arch.errors import InputError, first_line, some
+from diffrwkvir_arch.toolbox.logs import warn
 from diffrwkvir_arch.toolbox.network_options import describe, differences
 from diffrwkvir_arch.toolbox.patching import swap
 
@@ -141,8 +142,11 @@ def contents(checkpoint):
     return f'it holds: {", ".join(map(str, held)) or "nothing"}'
 
 
-def explain_misfit(wanted, found):
-    """What differs between a network's state dict and a file's, in a few words; empty where they fit."""
+def explain_misfit(wanted, found, advice=''):
+    """What differs between a network's state dict and a file's, in a few words; empty where they fit.
+
+    advice: What to do where most of it fits.
+    """
     missing, unexpected = wanted.keys() - found.keys(), found.keys() - wanted.keys()
     sizes = [name for name in sorted(wanted.keys() & found.keys()) if wanted[name].shape != found[name].shape]
     parts = []
@@ -160,11 +164,28 @@ def explain_misfit(wanted, found):
     if len(differing) <= len(wanted) / 2:
         upsampler = ('upsampl', 'up.', 'upconv', 'conv_last', 'tail')
         at_the_end = all(any(word in name for word in upsampler) for name in differing)
-        parts.append(f'most of it fits: {"another scale or upsampler" if at_the_end else "other network options"}? '
-                     'path.strict_load_g: false takes what fits')
+        parts.append(f'most of it fits: {"another scale or upsampler" if at_the_end else "other network options"}?'
+                     f'{advice}')
     else:
         parts.append('it looks like another network or other network options')
     return '; '.join(parts)
+
+
+def check_fit(net, weights, made, path, advice=''):
+    """Raises InputError where weights do not fit a network, and warns where they hide that it has other options.
+
+    Args:
+        net (nn.Module), weights (dict): Its state dict, from a file.
+        made (str): How the options of the file's own network differ, as `differences` has it.
+        path (str): The file.
+        advice (str): See explain_misfit.
+    """
+    misfit = explain_misfit(net.state_dict(), weights, advice)
+    if misfit:
+        raise InputError(f'{path} does not fit {type(net).__name__}: it {misfit}'
+                         + (f'. Its network has {made}' if made else ''))
+    if made:
+        warn(f'{path}: its network has {made}; its weights fit all the same')
 
 
 def mend_loading():
@@ -188,13 +209,8 @@ def mend_loading():
             logger.info(f"Loading: {load_path} has no '{param_key}', using '{found_key or 'its root'}'.")
         logger.info(f'Loading {net.__class__.__name__} model from {load_path}, with param key: [{found_key}].')
         made = differences(checkpoint, self.opt.get('network_d' if option.endswith('_d') else 'network_g'))
-        misfit = explain_misfit(net.state_dict(), weights)
-        if made and not misfit:
-            logger.warning(f'{option}: the network of {load_path} has {made}; its weights fit all the same')
-        if strict:
-            if misfit:
-                raise InputError(f'{option}: {load_path} does not fit {net.__class__.__name__}: it {misfit}'
-                                 + (f'. Its network has {made}' if made else ''))
+        if strict or not explain_misfit(net.state_dict(), weights):
+            check_fit(net, weights, made, f'{option}: {load_path}', ' path.strict_load_g: false takes what fits')
         else:
             self._print_different_keys_loading(net, weights, strict)
             if net is getattr(self, 'net_g_ema', None):

@@ -12,6 +12,7 @@ from diffrwkvir_arch.toolbox.logs import warn
 from diffrwkvir_arch.toolbox.network_options import plain
 from diffrwkvir_arch.toolbox.schedules import set_rates
 from diffrwkvir_arch.toolbox.training import make_optimizer
+from diffrwkvir_arch.values import is_number
 
 # What names a schedule in a state, and what it is called in option files.
 SCHEDULES = {'milestones': 'MultiStepLR', 'periods': 'CosineAnnealingRestartLR'}
@@ -63,8 +64,7 @@ def takes_up(option, section, saved, known):
     optimizer = make_optimizer(option, options.pop('type'), [parameter], options)
     # Switches differ by PyTorch's version too, numbers by optimizer alone.
     numbers = {key for group in saved['param_groups'] for key, value in group.items()
-               if key not in ('params', 'initial_lr') and isinstance(value, (int, float, list, tuple))
-               and not isinstance(value, bool)}
+               if key not in ('params', 'initial_lr') and (is_number(value) or isinstance(value, (list, tuple)))}
     if not known and not numbers <= set(optimizer.param_groups[0]):
         return False
     try:

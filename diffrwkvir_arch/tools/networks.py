@@ -9,7 +9,7 @@ from diffrwkvir_arch.option_file import find_checkpoint
 from diffrwkvir_arch.option_sections import (CHANNEL_ARGUMENTS, OUT_CHANNEL_ARGUMENTS, SCALE_ARGUMENTS, as_count,
                                              check_network, look_up, require)
 from diffrwkvir_arch.signatures import defaults_of, required_arguments
-from diffrwkvir_arch.toolbox.checkpoints import contents, explain_misfit, state_dict_in, read_checkpoint
+from diffrwkvir_arch.toolbox.checkpoints import check_fit, contents, read_checkpoint, state_dict_in
 from diffrwkvir_arch.toolbox.logs import warn
 from diffrwkvir_arch.toolbox.network_options import described, differences
 from diffrwkvir_arch.toolbox.options import SHIPPED_OPTIONS, find_option_file, load_option_file
@@ -117,13 +117,7 @@ def load_weights(recipe, checkpoint, path, param_key):
     """
     net = recipe.build()
     weights = weights_of(checkpoint, path, param_key)
-    misfit = explain_misfit(net.state_dict(), weights)
-    made = differences(checkpoint, {'type': recipe.arch.__name__, **recipe.options})
-    if misfit:
-        raise InputError(f'{path} does not fit {type(net).__name__}: it {misfit.partition(" path.strict_load")[0]}'
-                         + (f'. Its network has {made}' if made else ''))
-    if made:
-        warn(f'the network of {path} has {made}; its weights fit all the same')
+    check_fit(net, weights, differences(checkpoint, {'type': recipe.arch.__name__, **recipe.options}), path)
     net.load_state_dict(weights)
     return net.eval()
 
