@@ -50,7 +50,7 @@ class StopRequest:
                 if is_first_rank():
                     # Of a closed terminal nothing takes it.
                     with contextlib.suppress(OSError):
-                        os.write(2, b'\nbasicsr: finishing this iteration, then saving; interrupt again to stop at once\n')
+                        os.write(2, b'\nbasicsr: finishing this iteration and saving; once more to stop at once\n')
                 if self.in_validation:
                     raise ValidationCutShort
             elif number not in ANNOUNCED and time.monotonic() - self.requested_at > SAME_PRESS:
