@@ -1,9 +1,4 @@
-"""`basicsr demo`: the whole job on photographs that scikit-image ships, in minutes on two CPU cores.
-
-Writes LQ/GT pairs and LMDBs, trains stage 1, hands over to stage 2, tests both on photographs that were held out, and
-ends with a table and side-by-side pictures against bicubic enlargement.
-"""
-import argparse
+"""`basicsr demo`: writes pairs and LMDBs, trains and tests both stages, and draws what came of it."""
 import time
 from pathlib import Path
 
@@ -13,6 +8,7 @@ from skimage import data
 from diffrwkvir_arch.bicubic import imresize_once_rounded
 from diffrwkvir_arch.errors import InputError
 
+from .arguments.demo import argument_parser
 from .pairs import write_lmdb, write_pairs
 from .pictures import side_by_side
 from .preparation.pieces import write_png
@@ -81,12 +77,9 @@ def evaluate(test_set, restored, out):
 
 
 def main(argv=None):
-    parser = argparse.ArgumentParser(prog='basicsr demo', description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('--iterations', type=int, default=500, help='of each stage (default: %(default)s)')
-    args = parser.parse_args(argv)
+    args = argument_parser().parse_args(argv)
     if args.iterations < 10:
-        parser.error(f'--iterations must be at least 10, got {args.iterations}')
+        raise InputError(f'--iterations must be at least 10, got {args.iterations}')
     root, start = Path.cwd(), time.time()
     out = root / 'results' / 'demo'
     out.mkdir(parents=True, exist_ok=True)

@@ -1,5 +1,4 @@
-"""`basicsr doctor`: what this machine has, whether operator and network compute correctly on it, what is missing."""
-import argparse
+"""`basicsr doctor`: runs operator and network on every device, and looks for what is optional."""
 import platform
 from importlib import metadata
 from importlib.util import find_spec
@@ -10,20 +9,17 @@ import torch
 from state_evolution import DIRECTIONS, state_evolution_2d
 from state_evolution.backends import choose_backend, why_not
 
-from diffrwkvir_arch.errors import InputError, first_line
+from diffrwkvir_arch.errors import InputError, counted, first_line
 from diffrwkvir_arch.lpips_network import BACKBONES
 from diffrwkvir_arch.metrics.set_metrics import INCEPTION_URL
 from diffrwkvir_arch.option_file import SHIPPED_WEIGHTS
 from diffrwkvir_arch.pretrained import find_weights
 
+from .arguments.doctor import argument_parser
 from .call_cost import device_name, milliseconds
 from .export import PACKAGES as PACKAGES_OF_ONNX
 from .networks import from_checkpoint
 from .scores import markdown_table
-
-NOTES = """The operator's backends and the network that comes with the package run on every device and are compared with
-what they should compute. Exit code 1 where a result is wrong or something fails that should run: nothing trained there
-can be trusted. Quote the whole output in a bug report."""
 
 PACKAGES = ('diffrwkvir', 'basicsr', 'torch', 'torchvision', 'triton', 'numba', 'numpy', 'scipy', 'lmdb', 'mmengine',
             'lpips', 'scikit-image', 'tifffile')
@@ -53,11 +49,6 @@ class Tolerance(NamedTuple):
 
 TOLERANCES = {'cpu': [Tolerance(torch.float32, 1e-5)],
               'cuda': [Tolerance(torch.float32, 1e-4), Tolerance(torch.bfloat16, 2e-2), Tolerance(torch.float16, 3e-3)]}
-
-
-def argument_parser():
-    return argparse.ArgumentParser(prog='basicsr doctor', description=__doc__, epilog=NOTES,
-                                   formatter_class=argparse.RawDescriptionHelpFormatter)
 
 
 def version(package):
@@ -191,5 +182,5 @@ def main(arguments=None):
     print('\n'.join(weights_lines()))
     verdicts = [row['verdict'] for row in rows] + descriptions + networks
     faults = [verdict for verdict in verdicts if 'FAILED' in verdict or 'WRONG' in verdict]
-    print(f'\n{len(faults)} faults' if faults else '\nno faults')
+    print(f'\n{counted(len(faults), "fault")}' if faults else '\nno faults')
     return int(bool(faults))

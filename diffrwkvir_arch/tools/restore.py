@@ -1,9 +1,7 @@
-"""`basicsr restore`: your own images through a trained network, without an option file for a dataset."""
-import argparse
+"""`basicsr restore`: reads images, restores each as a whole or in tiles, and writes it with what came with it."""
 import contextlib
 import os
 import tempfile
-from pathlib import Path
 
 import torch
 
@@ -13,73 +11,25 @@ from diffrwkvir_arch.errors import InputError, counted
 from diffrwkvir_arch.registration import import_users
 from diffrwkvir_arch.self_ensemble import SYMMETRIES, self_ensemble
 from diffrwkvir_arch.tiling import checked_overlap
-from diffrwkvir_arch.toolbox.arguments import add_imports
 from diffrwkvir_arch.toolbox.logs import warn
 
+from .arguments.restore import TILE_OF_LARGE, argument_parser
 from .comparison.journal import key_of
-from .comparison.methods import NETWORKS, SHIPPED, method_or_shipped
+from .comparison.methods import method_or_shipped
 from .comparison.names import UNFIT
 from .comparison.network import finished
 from .comparison.recognition import scale_of
 from .restoration import record
-from .restoration.formats import FORMATS, refuse_misfit, write
+from .restoration.formats import refuse_misfit, write
 from .restoration.inputs import find_images, masks_of
 from .restoration.metadata import page_count
 from .restoration.picture import Picture
 from .restoration.progress import Progress
 
 # Whole, a megapixel takes 2 GB through DiffRWKVIR-tiny and 7 GB through the full network.
-LARGE, TILE_OF_LARGE = 1024 ** 2, 512
+LARGE = 1024 ** 2
 # A network sees about so far.
 SMALL_TILE = 32
-
-NOTES = f"""methods, as those of `basicsr compare`:
-{NETWORKS}
-  bicubic                 MATLAB-like enlargement
-{SHIPPED}
-
-examples:
-  basicsr restore photo.png -o out/
-  basicsr restore photo.png -m experiments/train_DiffRWKVIR_S2_x4/models/net_g_latest.pth
-  basicsr restore holidays/ more/photo.jpg -m options/test_SwinIR_x4.yml -o enlarged --tile 256
-  basicsr restore damaged/ --masks damaged_masks/ -m options/test_DiffRWKVIR_S2_inpaint_places256.yml
-
-Writes FOLDER/NAME.png for every image, NAME.jpg.png where another is called NAME too: grey stays grey, 16 bits stay 16
-bits and floats become 16, an alpha channel is enlarged bicubically (beside grey it is written with three equal
-colours). A network of one channel restores each channel of a colour image by itself. --format jpg is of quality 95 with
-full colours, webp lossless; these hold 8 bits, and jpg no transparency. A photograph is turned as its EXIF says; its
-colour profile and the rest of its EXIF are kept. What is there already is left as it is, so that the same command
-continues where it was stopped; where it was made of other images, by another method or in another way, nothing is done
-without --force. An image that cannot be restored is reported, and the others go on."""
-
-
-def argument_parser():
-    parser = argparse.ArgumentParser(prog='basicsr restore', description=__doc__, epilog=NOTES,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('images', nargs='+', metavar='IMAGE', help='image files, and folders of them')
-    parser.add_argument('--recursive', action='store_true',
-                        help='subfolders too; their results lie in subfolders of the same names')
-    parser.add_argument('-m', '--method', help='what restores them: below (default: what comes with the package)')
-    parser.add_argument('-o', '--output', type=Path, default=Path('results/restored'), metavar='FOLDER',
-                        help='default: %(default)s')
-    parser.add_argument('--format', choices=FORMATS, default='png', help='of the results (default: %(default)s)')
-    parser.add_argument('--suffix', default='', metavar='TEXT',
-                        help='ends their names: _x4 makes photo_x4.png of photo.jpg')
-    parser.add_argument('--scale', type=int,
-                        help='output side over input side (default: that of the network, or 4)')
-    parser.add_argument('--masks', metavar='FOLDER', help='masks of the same names, white where there is a hole')
-    parser.add_argument('--tile', type=int, metavar='PIXELS',
-                        help='restore larger images in tiles of this side, which takes less memory; 0: never (default: '
-                        f'{TILE_OF_LARGE} for images of more than a megapixel without holes)')
-    parser.add_argument('--overlap', type=int, metavar='PIXELS', help='of tiles (default: 16, at most half a tile)')
-    parser.add_argument('--self-ensemble', action='store_true',
-                        help='the mean over eight flips and turns: a little better, eight times as slow')
-    parser.add_argument('--device', default='auto', help='auto, cpu, cuda or cuda:N (default: a GPU if there is one)')
-    parser.add_argument('--amp', choices=['bf16'], help='compute in bfloat16 where that keeps precision: faster and '
-                        'smaller on recent GPUs, of a CPU only on some')
-    add_imports(parser)
-    parser.add_argument('--force', action='store_true', help='restore anew what is there already')
-    return parser
 
 
 def check(args):
