@@ -21,7 +21,7 @@ from .comparison.network import finished
 from .comparison.recognition import scale_of
 from .restoration import record
 from .restoration.formats import refuse_misfit, write
-from .restoration.inputs import find_images, masks_of
+from .restoration.inputs import READABLE, find_images, masks_of
 from .restoration.metadata import page_count
 from .restoration.picture import Picture
 from .restoration.progress import Progress
@@ -47,6 +47,9 @@ def check(args):
         raise InputError(f"--suffix {args.suffix}: it cannot be part of a file's name")
     if args.output.exists() and not args.output.is_dir():
         raise InputError(f'-o: {args.output} is a file; give a folder')
+    if args.output.suffix.lower() in READABLE and not args.output.is_dir():
+        raise InputError(f'-o: {args.output} is called like an image; give the folder that results go to, and what '
+                         'their names end in as --suffix and --format')
 
 
 def tile_for(lq, mask, args):
