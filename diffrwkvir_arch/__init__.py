@@ -11,9 +11,8 @@ def join_basicsr():
     from diffrwkvir_arch import archs, data, losses, metrics, models  # noqa: F401
 
 
+# torch and BasicSR take seconds to import; the command does so once it knows that it needs them.
 if cli.is_command(sys.argv or [''], sys.orig_argv):
     cli.open_closed_streams()
-# torch and BasicSR take seconds to import; `basicsr -h` should answer at once.
-if not cli.asks_for_help(sys.argv or [''], sys.orig_argv):
-    with cli.interrupts_told():
-        join_basicsr()
+else:
+    join_basicsr()

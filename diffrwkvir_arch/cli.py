@@ -12,6 +12,7 @@ import signal
 import sys
 from importlib import metadata
 
+import diffrwkvir_arch
 from diffrwkvir_arch.allocator import keep_freed_memory
 from diffrwkvir_arch.errors import InputError, did_you_mean
 from diffrwkvir_arch.ranks import count_errors, is_first_rank, is_first_to_tell, refuse_several
@@ -46,7 +47,7 @@ Writes results/NAME in the current directory."""
 
 def train(arguments):
     """Trains the network of an option file."""
-    refuse_mistakes(option_arguments('train', train.__doc__, TRAIN_EXAMPLES), arguments)
+    begin(option_arguments('train', train.__doc__, TRAIN_EXAMPLES), arguments)
     from basicsr.train import train_pipeline
 
     from diffrwkvir_arch.toolbox.stopping import stop_request
@@ -58,13 +59,14 @@ def train(arguments):
 
 def test(arguments):
     """Tests a network on the datasets of an option file."""
-    refuse_mistakes(option_arguments('test', test.__doc__, TEST_EXAMPLES), arguments)
+    begin(option_arguments('test', test.__doc__, TEST_EXAMPLES), arguments)
     from basicsr.test import test_pipeline
     run_pipeline(test_pipeline, 'test', arguments)
 
 
 def run_tool(name, arguments):
     """Runs a verb that is a module of tools, imported only now."""
+    begin(importlib.import_module(f'diffrwkvir_arch.tools.arguments.{name}').argument_parser(), arguments)
     return importlib.import_module(f'diffrwkvir_arch.tools.{name}').main(arguments)
 
 
@@ -81,8 +83,8 @@ TOOLS = {
 VERBS = {'train': train, 'test': test, **{name: functools.partial(run_tool, name) for name in TOOLS}}
 
 
-def refuse_mistakes(parser, arguments):
-    """Answers -h and mistakes, these once for all processes of a job."""
+def begin(parser, arguments):
+    """Answers -h and mistakes, these once for all processes of a job; then imports what takes seconds."""
     answer = io.StringIO()
     try:
         with contextlib.redirect_stderr(answer):
@@ -91,6 +93,8 @@ def refuse_mistakes(parser, arguments):
         if stop.code and is_first_to_tell():
             print(answer.getvalue(), end='', file=sys.stderr, flush=True)
         raise
+    with interrupts_told():
+        diffrwkvir_arch.join_basicsr()
 
 
 def run_pipeline(pipeline, verb, arguments):
@@ -107,23 +111,17 @@ def run_pipeline(pipeline, verb, arguments):
 
 
 def is_command(argv, orig_argv):
-    """Whether this process is the command.
+    """Whether this process is the command, and not one that multiprocessing starts for it.
 
     Args:
         argv (list[str]): sys.argv; while Python imports the package of `-m PACKAGE`, it begins with '-m'.
         orig_argv (list[str]): sys.orig_argv, which still names that package.
     """
+    if '--multiprocessing-fork' in orig_argv:
+        return False
     if argv[0] == '-m':
         return ('-m', 'diffrwkvir_arch') in zip(orig_argv, orig_argv[1:])
     return os.path.basename(argv[0]) in ('basicsr', 'basicsr.exe')
-
-
-def asks_for_help(argv, orig_argv):
-    """Whether this process is the command, and was started only to be told about it; arguments as is_command's."""
-    rest = drop_local_rank(argv[1:])
-    return is_command(argv, orig_argv) and (
-        not rest or rest[0] in ('-h', '--help', '--version')
-        or rest[0] in ('train', 'test') and not {'-h', '--help'}.isdisjoint(rest))
 
 
 def open_closed_streams():
@@ -142,9 +140,8 @@ def open_closed_streams():
 
 @contextlib.contextmanager
 def interrupts_told():
-    """As `main` does, for the command's imports, which come before it and take seconds."""
-    if not is_command(sys.argv or [''], sys.orig_argv) or (
-            signal.getsignal(signal.SIGINT) is not signal.default_int_handler):
+    """As `main` does, for the command's imports, which take seconds."""
+    if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
         yield
         return
 

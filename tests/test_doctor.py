@@ -38,7 +38,7 @@ def test_a_backend_that_computes_wrongly_is_found(monkeypatch, capsys, spoil, ve
     assert main(['doctor']) == 1
     text = capsys.readouterr().out
     row, = [line for line in text.splitlines() if line.startswith('| cpu') and ' chunked ' in line]
-    assert verdict in row and text.endswith('1 faults\n')
+    assert verdict in row and text.endswith('1 fault\n')
 
 
 @pytest.mark.parametrize('factor', [1.01, float('nan')])

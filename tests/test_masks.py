@@ -11,6 +11,7 @@ from diffrwkvir_arch.data.mask_presets import PRESETS, DrawnMasks
 from diffrwkvir_arch.data.masks import boxes, strokes
 from diffrwkvir_arch.errors import InputError
 from diffrwkvir_arch.tools import masks as masks_verb
+from diffrwkvir_arch.tools.arguments import masks as arguments
 
 # Mean share of the image, measured on masks of LaMa's parameters drawn by other code.
 COVER = {'lama_thin_256': 0.29, 'lama_medium_256': 0.23, 'lama_thick_256': 0.26, 'lama_thin_512': 0.28,
@@ -48,6 +49,11 @@ def test_size_sets_the_holes_sides():
 def test_a_box_lies_anywhere():
     corners = {tuple(np.argwhere(DrawnMasks('mask', 'box').of_stem(str(n), 64, 64))[0]) for n in range(20)}
     assert len(corners) > 15
+
+
+def test_help_names_all_presets():
+    presets = arguments.NOTES.partition('\n\n')[0].removeprefix('presets: ')
+    assert presets.replace(',\n', ', ').split(', ') == list(PRESETS)
 
 
 @pytest.mark.parametrize('preset', PRESETS)

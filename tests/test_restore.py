@@ -121,6 +121,7 @@ def test_an_image_that_cannot_be_read_costs_only_itself(mixed_photos, capsys):
     (['my photos', '-m', 'one.yml', '--masks', 'my photos'], 'one.yml takes no masks'),
     (['my photos', '-m', 'fill.yml'], '--masks is missing for fill.yml: it inpaints (its network takes a mask, as'),
     (['my photos', '-m', 'bicubic', '--scale', '2', '-o', 'one.yml'], '-o: one.yml is a file'),
+    (['grey.png', '-m', 'bicubic', '--scale', '2', '-o', 'new/large.PNG'], '-o: new/large.PNG is called like an image'),
 ])
 def test_what_cannot_work_is_told_in_one_line(mixed_photos, capsys, arguments, message):
     os.mkdir('empty')

@@ -12,6 +12,7 @@ from restore_cases import read
 
 from diffrwkvir_arch.cli import main
 from diffrwkvir_arch.errors import counted
+from diffrwkvir_arch.tools.arguments import restore as arguments
 from diffrwkvir_arch.tools.comparison import methods
 from diffrwkvir_arch.tools.restoration.formats import FORMATS
 
@@ -57,6 +58,10 @@ def test_jpeg_is_near_the_pixels_and_has_all_colours(mixed_photos):
         assert jpg.shape == png.shape and 0 < np.abs(jpg.astype(int) - png).mean() < 2
     with Image.open('out/colour.jpg') as image:
         assert [sampling for _, *sampling, _ in image.layer] == [[1, 1]] * 3
+
+
+def test_the_command_offers_all_formats():
+    assert arguments.FORMATS == tuple(FORMATS)
 
 
 @pytest.mark.parametrize('format', FORMATS)

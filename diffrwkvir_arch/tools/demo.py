@@ -1,8 +1,4 @@
-"""`basicsr demo`: runs the whole pipeline on photographs from scikit-image, in minutes on two CPU cores.
-
-Writes LQ/GT pairs and LMDBs, trains stage 1 and then stage 2, tests both on held-out photographs, and ends with a table
-and side-by-side pictures in comparison with bicubic enlargement.
-"""
+"""`basicsr demo`: writes pairs and LMDBs, trains and tests both stages, and draws what came of it."""
 import time
 from pathlib import Path
 
@@ -11,8 +7,8 @@ from skimage import data
 
 from diffrwkvir_arch.bicubic import imresize_once_rounded
 from diffrwkvir_arch.errors import InputError
-from diffrwkvir_arch.toolbox.arguments import command_parser
 
+from .arguments.demo import argument_parser
 from .pairs import write_lmdb, write_pairs
 from .pictures import side_by_side
 from .preparation.pieces import write_png
@@ -81,11 +77,9 @@ def evaluate(test_set, restored, out):
 
 
 def main(argv=None):
-    parser = command_parser('demo', __doc__)
-    parser.add_argument('--iterations', type=int, default=500, help='iterations per stage (default: %(default)s)')
-    args = parser.parse_args(argv)
+    args = argument_parser().parse_args(argv)
     if args.iterations < 10:
-        parser.error(f'--iterations must be at least 10, got {args.iterations}')
+        raise InputError(f'--iterations must be at least 10, got {args.iterations}')
     root, start = Path.cwd(), time.time()
     out = root / 'results' / 'demo'
     out.mkdir(parents=True, exist_ok=True)

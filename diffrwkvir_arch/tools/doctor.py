@@ -1,4 +1,4 @@
-"""`basicsr doctor`: shows what is installed and missing, and checks that operator and network compute correctly."""
+"""`basicsr doctor`: runs operator and network on every device, and looks for what is optional."""
 import platform
 from importlib import metadata
 from importlib.util import find_spec
@@ -9,21 +9,17 @@ import torch
 from state_evolution import DIRECTIONS, state_evolution_2d
 from state_evolution.backends import choose_backend, why_not
 
-from diffrwkvir_arch.errors import InputError, first_line
+from diffrwkvir_arch.errors import InputError, counted, first_line
 from diffrwkvir_arch.lpips_network import BACKBONES
 from diffrwkvir_arch.metrics.set_metrics import INCEPTION_URL
 from diffrwkvir_arch.option_file import SHIPPED_WEIGHTS
 from diffrwkvir_arch.pretrained import find_pretrained
-from diffrwkvir_arch.toolbox.arguments import command_parser
 
+from .arguments.doctor import argument_parser
 from .call_cost import device_name, milliseconds
 from .export import PACKAGES as PACKAGES_OF_ONNX
 from .networks import from_checkpoint
 from .scores import markdown_table
-
-NOTES = """The operator's backends and the network that comes with the package run on every device, and their results
-are compared with reference values. The exit code is 1 if a result is wrong or something fails that should run: do not
-trust anything trained on such a machine. Please quote the whole output in a bug report."""
 
 PACKAGES = ('diffrwkvir', 'basicsr', 'torch', 'torchvision', 'triton', 'numba', 'numpy', 'scipy', 'lmdb', 'mmengine',
             'lpips', 'scikit-image', 'tifffile')
@@ -157,7 +153,7 @@ def main(arguments=None):
     Returns:
         int: 0, or 1 where something computes wrongly or fails.
     """
-    command_parser('doctor', __doc__, NOTES).parse_args(arguments)
+    argument_parser().parse_args(arguments)
     print('## Versions\n')
     print(f'python {platform.python_version()}, {platform.platform()}')
     found = [f'{package} {version(package) or "missing"}' for package in PACKAGES]
@@ -186,5 +182,5 @@ def main(arguments=None):
     print('\n'.join(weights_lines()))
     verdicts = [row['verdict'] for row in rows] + descriptions + networks
     faults = [verdict for verdict in verdicts if 'FAILED' in verdict or 'WRONG' in verdict]
-    print(f'\n{len(faults)} faults' if faults else '\nno faults')
+    print(f'\n{counted(len(faults), "fault")}' if faults else '\nno faults')
     return int(bool(faults))

@@ -1,11 +1,5 @@
-"""`basicsr masks`: writes a fixed set of masks for a folder of images, so that all methods fill the same holes.
-
-Writes masks/STEM.png for each image (white is the hole), manifest.csv with the preset, seed and area of each mask, and
-preview.png. After an interrupt the same command starts again. An option file reads masks/ as dataroot_mask. The `mask`
-section of an option file draws the same masks from the same preset and seed, as long as numpy's generators do.
-"""
+"""`basicsr masks`: draws the masks and writes them with a manifest and a preview."""
 import shutil
-import textwrap
 from pathlib import Path
 
 import numpy as np
@@ -13,35 +7,15 @@ from basicsr.utils import tensor2img
 from tqdm import tqdm
 
 from diffrwkvir_arch.data.inpainting_dataset import InpaintingDataset
-from diffrwkvir_arch.data.mask_presets import PRESETS
 from diffrwkvir_arch.errors import InputError, counted
-from diffrwkvir_arch.toolbox.arguments import command_parser
 
+from .arguments.masks import argument_parser
 from .pictures import LABEL, MARGIN, panel
 from .preparation.pieces import write_png
 from .scores import write_csv
 
 PREVIEWS, COLUMNS, PANEL = 24, 6, 160
 UNFINISHED = '.unfinished'
-
-NOTES = f"""{textwrap.fill(f'presets: {", ".join(PRESETS)}', 100)}
-
-examples:
-  basicsr masks datasets/CelebA-HQ/val_256 --preset lama_thick_256 -o datasets/CelebA-HQ/val_256_thick
-  basicsr masks photos --preset centre --size 0.25 -o photos_centre"""
-
-
-def argument_parser():
-    parser = command_parser('masks', __doc__, NOTES)
-    parser.add_argument('images', type=Path, help='folder of images, or LMDB')
-    parser.add_argument('-o', '--out', type=Path, required=True, help='folder to create')
-    parser.add_argument('--preset', nargs='+', required=True, metavar='NAME',
-                        help='kind of masks; if several are given, one is drawn for each image')
-    parser.add_argument('--seed', type=int, default=0, help='default: %(default)s')
-    parser.add_argument('--size', type=float, help='size of box, centre and border, relative to the sides of the image')
-    parser.add_argument('--max-area', type=float,
-                        help='largest share of the image that is hole (default: that of the preset)')
-    return parser
 
 
 def write_masks(dataset, folder):

@@ -58,11 +58,11 @@ TASKS = ('inference', 'training')
 
 def report(networks, where, depth):
     """The whole report; `depth` of the tables of modules, 0 for none."""
-    counted = [network for network in networks if network.complexity]
+    known = [network for network in networks if network.complexity]
     lines = ['# Profile', '', *(f'- {line}' for line in head(networks, where)), '']
-    if counted:
-        lines += [markdown_table(main_rows(counted)), '', *(f'- {line}' for line in remarks(counted, where)), '']
-    for network in counted if depth else []:
+    if known:
+        lines += [markdown_table(main_rows(known)), '', *(f'- {line}' for line in remarks(known, where)), '']
+    for network in known if depth else []:
         lines += [f'## {network.recipe.label}', '', markdown_table(module_rows(network, depth)), '']
     failed = [network for network in networks if network.failure]
     if failed:
@@ -76,7 +76,7 @@ def head(networks, where):
     for task in TASKS:
         counts = {len(getattr(network, task).milliseconds) for network in networks} - {0}
         if counts:
-            lines.append(f'Times of {task}: median (quartiles) of {max(counts)} repetitions in turns, after '
+            lines.append(f'Times of {task}: median (quartiles) of {counted(max(counts), "repetition")} in turns, after '
                          f'{where.warm_ups} untimed')
     return lines
 
@@ -167,18 +167,18 @@ def module_rows(network, depth):
 
 def as_csv_rows(networks, where):
     """One dict for each network that was counted: times in ms, '' for what was not measured."""
-    counted = [network for network in networks if network.complexity]
+    known = [network for network in networks if network.complexity]
     batch, channels, height, width = where.shape
     shared = {'batch': batch, 'channels': channels, 'height': height, 'width': width,
               'dtype': str(where.dtype).removeprefix('torch.'), 'device': device_name(where.device),
               'threads': torch.get_num_threads(), 'torch': torch.__version__}
     rows = []
-    for network in counted:
+    for network in known:
         flops = within(network.complexity.flops)
         row = {'network': network.recipe.label, 'parameters': within(network.complexity.parameters),
                'macs': flops / 2, 'flops': flops, 'uncounted': ' '.join(network.complexity.uncounted)}
         for task in TASKS:
-            cost, first = getattr(network, task), first_with_times(counted, task)
+            cost, first = getattr(network, task), first_with_times(known, task)
             low, median, high = cost.quartiles() or [''] * 3
             row |= {f'{task}_peak_bytes': '' if cost.bytes is None else cost.bytes,
                     f'{task}_repeats': len(cost.milliseconds), f'{task}_ms_q1': low, f'{task}_ms_median': median,

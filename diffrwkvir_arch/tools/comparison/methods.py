@@ -12,6 +12,7 @@ from diffrwkvir_arch.toolbox.checkpoints import read_checkpoint
 from diffrwkvir_arch.toolbox.network_options import described
 from diffrwkvir_arch.toolbox.options import SHIPPED_OPTIONS, load_option_file
 
+from ..arguments.methods import SHIPPED_SCALE
 from ..networks import by_checkpoint, by_option_file, load_weights
 from .classical import CLASSICAL, Classical
 from .image_sets import digest
@@ -20,17 +21,8 @@ from .network import Network
 from .recognition import recognise
 from .users_code import code_of, parts_of
 
-# For the help of commands that take one method.
-NETWORKS = """\
-  WEIGHTS.pth             a checkpoint; checkpoints trained here name their network, for others it is taken from the
-                          experiment they lie in, from a shipped option file that fits, or recognised by spandrel
-                          (pip install 'diffrwkvir[peers]')
-  FILE.yml:WEIGHTS.pth    a checkpoint for the network of an option file
-  FILE.yml                the same with the weights of its path.pretrain_network_g"""
 # Option files of the weights that come with the package, by scale.
-SHIPPED_NAME, SHIPPED_SCALES, SHIPPED_SCALE = 'test_DiffRWKVIR-tiny_S2_x{}.yml', (2, 3, 4), 4
-SHIPPED = ('Without -m, DiffRWKVIR-tiny with the weights that come with the package, for --scale 2, 3 or 4 '
-           f'(default: {SHIPPED_SCALE}).')
+SHIPPED_NAME, SHIPPED_SCALES = 'test_DiffRWKVIR-tiny_S2_x{}.yml', (2, 3, 4)
 SCALE_MISSING = '--scale is missing, and neither option file nor checkpoint says it; such as --scale 4'
 
 
