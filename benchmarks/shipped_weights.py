@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from diffrwkvir_arch.bicubic import imresize_once_rounded
 from diffrwkvir_arch.cli import main as basicsr_command
-from diffrwkvir_arch.option_file import SHIPPED_WEIGHTS
+from diffrwkvir_arch.option_checkpoints import SHIPPED_WEIGHTS
 from diffrwkvir_arch.toolbox.checkpoints import read_checkpoint, save_whole
 from diffrwkvir_arch.toolbox.network_options import ENTRY
 from diffrwkvir_arch.tools.call_cost import device_name

@@ -4,13 +4,12 @@ What counts as known: the keys listed here, what a model or dataset class declar
 networks, losses, optimizers, schedulers and metrics, and, for third parties' sake, whatever the source code of a model
 or dataset class mentions as a quoted word: an option that no code reads is a misspelling.
 """
-import os
 import re
-from pathlib import Path
 
 from diffrwkvir_arch.errors import InputError, did_you_mean, unknown_option
 from diffrwkvir_arch.option_channels import check_channels
-from diffrwkvir_arch.option_datasets import check_datasets, check_places, has_cuda, missing_place_hint
+from diffrwkvir_arch.option_checkpoints import check_checkpoints
+from diffrwkvir_arch.option_datasets import check_datasets, check_places, has_cuda
 from diffrwkvir_arch.option_sections import (as_count, check_metric, check_network, declared, is_own, look_up,
                                              quoted_words, registries, require, resumes, scale_argument)
 from diffrwkvir_arch.option_training import check_training
@@ -32,7 +31,6 @@ KNOWN = {
 }
 # Those that are true or false; strict_load_g and its like are, too.
 FLAGS = {'': {'find_unused_parameters'}, 'val': {'save_img', 'pbar'}, 'logger': {'use_tb_logger'}}
-SHIPPED_WEIGHTS = Path(__file__).parent / 'weights'
 # How the options of path begin that each network has.
 OF_A_NETWORK = '^(pretrain_network|param_key|strict_load)_'
 # What a model's own options belong to.
@@ -225,30 +223,6 @@ def home_of(key, model):
         return 'path'
     sections = [section for section in SECTIONS if key in KNOWN[section] | declared(model, section)]
     return sections[0] if sections else None
-
-
-def find_checkpoint(place):
-    """The path of a checkpoint: the given one, or that of the shipped weights where there is nothing but their name."""
-    place = os.path.expanduser(place)
-    if os.path.exists(place) or os.path.basename(place) != place:
-        return place
-    shipped = SHIPPED_WEIGHTS / place
-    return str(shipped) if shipped.is_file() else place
-
-
-def made_by(place, maker='training'):
-    """The command that makes a missing checkpoint, as the end of a message; empty where its path does not tell."""
-    # experiments/NAME/models/net_g_latest.pth, where NAME is also the option file's.
-    folder = Path(place).parent
-    return f'; {maker} makes it: basicsr train -opt options/{folder.parent.name}.yml' if folder.name == 'models' else ''
-
-
-def check_checkpoints(opt):
-    """The checkpoints that a run starts from must exist: it would find out after it has put an earlier one away."""
-    for key, place in opt['path'].items():
-        starts = key.startswith('pretrain_network_') if opt['is_train'] else key == 'pretrain_network_g'
-        if starts and isinstance(place, str) and not os.path.isfile(find_checkpoint(place)):
-            raise InputError(f'path.{key}: {place} does not exist{missing_place_hint(key, place)}{made_by(place)}')
 
 
 def check_losses(train):

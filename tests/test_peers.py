@@ -205,7 +205,7 @@ def test_an_impossible_option_is_refused_by_name(name, wrong):
 
 @pytest.mark.parametrize('name', ['HAT', 'SRCNN', 'VDSR'])
 def test_a_misspelt_option_is_refused(name):
-    with pytest.raises(InputError, match=r"'upscal' \(did you mean 'upscale'\?\)"):
+    with pytest.raises(InputError, match=rf"'{name}\.upscal' \(did you mean 'upscale'\?\)"):
         build_network({'type': name, 'upscal': 4})
 
 

@@ -7,7 +7,7 @@ from basicsr.archs import build_network
 
 from diffrwkvir_arch.bicubic import imresize_once_rounded
 from diffrwkvir_arch.cli import main
-from diffrwkvir_arch.option_file import SHIPPED_WEIGHTS, find_checkpoint
+from diffrwkvir_arch.option_checkpoints import SHIPPED_WEIGHTS, find_checkpoint
 from diffrwkvir_arch.toolbox.checkpoints import read_checkpoint
 from diffrwkvir_arch.toolbox.options import load_option_file
 from diffrwkvir_arch.tools.demo import HELD_OUT, photograph

@@ -88,7 +88,7 @@ def test_the_picture_frames_the_crop_where_bicubic_fails():
     bicubic[40:60, 70:90] = 255
     assert pictures.hardest_crop(gt, bicubic, 20) == (40, 70)
     lq = gt[::4, ::4]
-    out = pictures.side_by_side(gt, {'LQ (nearest)': lq, 'bicubic': bicubic}, 4, size=20, zoom=4)
+    out = pictures.side_by_side(gt, {'LQ (nearest)': lq, 'bicubic': bicubic}, 4, size=20)
     red = (out == (0, 0, 255)).all(2)
     assert red.any() and out.shape[0] == 80 + pictures.LABEL
 

@@ -9,13 +9,16 @@ from torch import nn
 from .counts import check_counts
 from .initialisation import begin_small
 
+# Channels over those that channel attention squeezes them to.
+SQUEEZE = 16
+
 
 class ChannelAttention(nn.Module):
     """F * sigmoid(W2 ReLU(W1 GlobalAveragePooling(F))), Eq. 11."""
 
-    def __init__(self, dim, squeeze=16):
+    def __init__(self, dim):
         super().__init__()
-        hidden = max(dim // squeeze, 4)
+        hidden = max(dim // SQUEEZE, 4)
         self.excite = nn.Sequential(
             nn.Conv2d(dim, hidden, 1), nn.ReLU(), nn.Conv2d(hidden, dim, 1), nn.Sigmoid())
         # Averages are small at first; below zero for all of the few units, no gradient would reach them.

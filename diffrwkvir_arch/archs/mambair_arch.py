@@ -17,9 +17,9 @@ from .mambair_state_space import StateSpace
 class ChannelAttention(nn.Module):
     """x * sigmoid(W2 ReLU(W1 mean(x))) over a thirtieth of the channels; (B, C, H, W)."""
 
-    def __init__(self, dim, squeeze=30):
+    def __init__(self, dim):
         super().__init__()
-        hidden = max(dim // squeeze, 1)
+        hidden = max(dim // 30, 1)
         self.attention = nn.Sequential(
             nn.AdaptiveAvgPool2d(1), nn.Conv2d(dim, hidden, 1), nn.ReLU(), nn.Conv2d(hidden, dim, 1), nn.Sigmoid())
 

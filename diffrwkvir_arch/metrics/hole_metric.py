@@ -1,7 +1,7 @@
 """PSNR and SSIM inside the hole of an inpainted image: over the whole image, known pixels drown what was painted."""
 import numpy as np
 from basicsr.utils.registry import METRIC_REGISTRY
-from scipy.ndimage import gaussian_filter
+from skimage.metrics import structural_similarity
 
 from diffrwkvir_arch.errors import InputError
 from diffrwkvir_arch.signatures import parameters_of
@@ -66,22 +66,9 @@ def calculate_hole_ssim(img, img2, crop_border, mask=None, input_order='HWC', te
     if not hole.any():
         raise Unmeasurable(f'no 11x11 window inside the {"x".join(map(str, first.shape[:2]))} pixels has its centre in '
                            'the hole')
-    return float(ssim_map(first, second)[hole].mean())
-
-
-def ssim_map(first, second):
-    """SSIM of each window (Wang et al. 2004, Eq. 13) for values up to 255; (H, W, C) twice -> (H - 10, W - 10, C)."""
-    c1, c2 = (0.01 * 255)**2, (0.03 * 255)**2
-    mean1, mean2 = _local_mean(first), _local_mean(second)
-    variance1, variance2 = _local_mean(first**2) - mean1**2, _local_mean(second**2) - mean2**2
-    covariance = _local_mean(first * second) - mean1 * mean2
-    ssim = ((2 * mean1 * mean2 + c1) * (2 * covariance + c2)
-            / ((mean1**2 + mean2**2 + c1) * (variance1 + variance2 + c2)))
-    return ssim[RADIUS:-RADIUS, RADIUS:-RADIUS]
-
-
-def _local_mean(image):
-    return gaussian_filter(image, (SIGMA, SIGMA, 0), truncate=RADIUS / SIGMA)
+    _, ssim = structural_similarity(first, second, gaussian_weights=True, sigma=SIGMA, use_sample_covariance=False,
+                                    data_range=255, channel_axis=2, full=True)
+    return float(ssim[RADIUS:-RADIUS, RADIUS:-RADIUS][hole].mean())
 
 
 def _hole(mask, cropped, crop_border):

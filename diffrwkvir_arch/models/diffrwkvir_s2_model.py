@@ -1,6 +1,5 @@
 """Stage 2: condition encoder, diffusion and restorer learn together; stage 1's encoder is the teacher (Fig. 3)."""
 import inspect
-from pathlib import Path
 
 import torch
 from basicsr.archs import build_network
@@ -8,7 +7,7 @@ from basicsr.losses import build_loss
 from basicsr.utils.registry import ARCH_REGISTRY, MODEL_REGISTRY
 
 from diffrwkvir_arch.errors import InputError
-from diffrwkvir_arch.option_file import find_checkpoint, made_by
+from diffrwkvir_arch.option_checkpoints import refuse_missing
 from diffrwkvir_arch.signatures import parameters_of
 
 from .restoration_model import RestorationModel
@@ -119,5 +118,4 @@ def require_checkpoint(opt, key, stage):
     if path is None:
         raise InputError(f'path.{key} is missing: {opt["model_type"]} starts from the checkpoint of {stage}, '
                          'experiments/NAME/models/net_g_latest.pth')
-    if not Path(find_checkpoint(path)).is_file():
-        raise InputError(f'path.{key}: {path} does not exist{made_by(path, stage)}')
+    refuse_missing(key, path, stage)

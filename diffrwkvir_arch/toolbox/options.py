@@ -15,6 +15,7 @@ from basicsr.utils.dist_util import get_dist_info, init_dist, master_only
 
 from diffrwkvir_arch import option_file
 from diffrwkvir_arch.errors import InputError, did_you_mean, first_line
+from diffrwkvir_arch.option_checkpoints import find_checkpoint
 from diffrwkvir_arch.option_datasets import expanded_places
 from diffrwkvir_arch.ranks import refuse_without_launcher
 from diffrwkvir_arch.registration import import_users
@@ -255,7 +256,7 @@ def add_paths(opt, root_path):
         if isinstance(value, str) and 'resume_state' in key:
             path[key] = os.path.expanduser(value)
         if isinstance(value, str) and 'pretrain_network' in key:
-            path[key] = option_file.find_checkpoint(value)
+            path[key] = find_checkpoint(value)
     if opt['is_train']:
         root = os.path.join(root_path, 'experiments', opt['name'])
         path.update(experiments_root=root, models=os.path.join(root, 'models'),

@@ -12,7 +12,7 @@ from state_evolution.backends import choose_backend, why_not
 from diffrwkvir_arch.errors import InputError, counted, first_line
 from diffrwkvir_arch.lpips_network import BACKBONES
 from diffrwkvir_arch.metrics.set_metrics import INCEPTION_URL
-from diffrwkvir_arch.option_file import SHIPPED_WEIGHTS
+from diffrwkvir_arch.option_checkpoints import SHIPPED_WEIGHTS
 from diffrwkvir_arch.pretrained import find_pretrained
 
 from .arguments.doctor import argument_parser

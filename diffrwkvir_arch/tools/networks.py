@@ -5,7 +5,7 @@ from typing import Any, NamedTuple, Optional
 import torch
 
 from diffrwkvir_arch.errors import InputError, one_line
-from diffrwkvir_arch.option_file import find_checkpoint
+from diffrwkvir_arch.option_checkpoints import find_checkpoint
 from diffrwkvir_arch.option_sections import (CHANNEL_ARGUMENTS, OUT_CHANNEL_ARGUMENTS, SCALE_ARGUMENTS, as_count,
                                              check_network, look_up, require)
 from diffrwkvir_arch.signatures import defaults_of, required_arguments

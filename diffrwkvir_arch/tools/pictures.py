@@ -3,6 +3,7 @@ import cv2
 import numpy as np
 
 MARGIN, LABEL = 8, 26
+ZOOM = 4    # of crops in side_by_side
 FONT = cv2.FONT_HERSHEY_SIMPLEX, 0.5    # and its scale
 
 
@@ -42,7 +43,7 @@ def panel(image, text, height):
     return out
 
 
-def side_by_side(gt, methods, scale, size=64, zoom=4):
+def side_by_side(gt, methods, scale, size=64):
     """One picture of the GT and of every method's crop.
 
     Args:
@@ -50,7 +51,7 @@ def side_by_side(gt, methods, scale, size=64, zoom=4):
         methods (dict[str, ndarray]): Label -> image of the GT's size, or of 1/scale of it (an LQ, shown by nearest
             neighbour). The crop is where the second entry differs most from the GT.
         scale (int): GT side over LQ side.
-        size (int): Side of the crop in GT pixels; zoom (int): how much it is enlarged.
+        size (int): Side of the crop in GT pixels.
     """
     size = min(size, *(side // scale * scale for side in gt.shape[:2]))
     top, left = (offset // scale * scale for offset in hardest_crop(gt, list(methods.values())[1], size))
@@ -62,7 +63,7 @@ def side_by_side(gt, methods, scale, size=64, zoom=4):
 
     framed = gt.copy()
     cv2.rectangle(framed, (left, top), (left + size, top + size), (0, 0, 255), 2)
-    panels = [panel(framed, 'GT', size * zoom)]
-    panels += [panel(crop(image), label, size * zoom) for label, image in {**methods, 'GT': gt}.items()]
+    panels = [panel(framed, 'GT', size * ZOOM)]
+    panels += [panel(crop(image), label, size * ZOOM) for label, image in {**methods, 'GT': gt}.items()]
     gap = np.full((panels[0].shape[0], MARGIN, 3), 255, np.uint8)
     return np.hstack([part for item in panels for part in (item, gap)][:-1])

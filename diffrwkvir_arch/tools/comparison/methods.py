@@ -7,7 +7,7 @@ from typing import Optional
 import numpy as np
 
 from diffrwkvir_arch.errors import InputError, did_you_mean
-from diffrwkvir_arch.option_file import SHIPPED_WEIGHTS, find_checkpoint, made_by
+from diffrwkvir_arch.option_checkpoints import SHIPPED_WEIGHTS, find_checkpoint, made_by
 from diffrwkvir_arch.toolbox.checkpoints import read_checkpoint
 from diffrwkvir_arch.toolbox.network_options import described
 from diffrwkvir_arch.toolbox.options import SHIPPED_OPTIONS, load_option_file
