@@ -131,6 +131,15 @@ def test_seed_and_noise_change_the_result():
     assert torch.equal(net(lq), net(lq, noise=net.diffusion.start))
 
 
+def test_the_seeded_noise_is_the_same_whatever_the_default_dtype():
+    torch.set_default_dtype(torch.float64)
+    try:
+        net = small_s2(seed=3)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert torch.equal(net.diffusion.start.float(), small_s2(seed=3).diffusion.start)
+
+
 def test_the_seeded_noise_is_no_part_of_a_checkpoint():
     assert not any('start' in key for key in small_s2().state_dict())
 
