@@ -4,7 +4,6 @@ import torch
 import torch.nn.functional as F
 from basicsr.utils.registry import ARCH_REGISTRY
 from state_evolution import state_evolution_2d
-from state_evolution.flops import MMENGINE_HANDLES
 from torch import nn
 from two_stage_cases import NETWORK
 
@@ -88,7 +87,7 @@ def test_operators_that_may_multiply_and_have_no_formula_are_named():
 def test_mmengine_counts_the_same_multiply_adds_of_products():
     analysis = pytest.importorskip('mmengine.analysis')
     net, lq = ARCH_REGISTRY.get('DiffRWKVIRS2')(**NETWORK).eval(), torch.rand(1, 3, 8, 8)
-    analyzer = analysis.FlopAnalyzer(net, (lq, )).set_op_handle(**MMENGINE_HANDLES)
+    analyzer = analysis.FlopAnalyzer(net, (lq, ))
     analyzer.unsupported_ops_warnings(False).uncalled_modules_warnings(False)
     counts = analyzer.by_operator()
     # mmengine counts norms too, FlopCounterMode does not.

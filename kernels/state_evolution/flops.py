@@ -4,6 +4,7 @@ It counts the definition, not the body that runs: per token, head and scan the p
 the reading q S^T are Dk * Dv multiply-adds each. FlopCounterMode finds the same number in the `recurrent` backend, and
 models compare by what they compute rather than by how. The backward pass is two such products for each.
 """
+from contextlib import suppress
 from math import prod
 
 import torch
@@ -26,7 +27,7 @@ def backward_flops(q_shape, k_shape, v_shape, gate_shape, *args, out_shape=None,
 
 
 def mmengine_handle(inputs, outputs):
-    """For mmengine's FlopAnalyzer, which counts multiply-adds: `.set_op_handle(**MMENGINE_HANDLES)`."""
+    """For mmengine's FlopAnalyzer, which counts multiply-adds."""
     q, _, v, gate = (value.type().sizes() for value in inputs[:4])
     return multiply_adds(q, v, gate[0])
 
@@ -35,3 +36,8 @@ for name in OPERATORS:
     register_flop_formula(getattr(torch.ops.state_evolution, name))(forward_flops)
     register_flop_formula(getattr(torch.ops.state_evolution, f'{name}_backward'))(backward_flops)
 MMENGINE_HANDLES = {f'state_evolution::{name}': mmengine_handle for name in OPERATORS}
+# mmengine registers formulas with one analyzer at a time, and get_model_complexity_info makes its own: ours join those
+# that it counts by default. It may be absent, or not fit what else is installed, which is no matter here.
+with suppress(Exception):
+    from mmengine.analysis import complexity_analysis
+    complexity_analysis._DEFAULT_SUPPORTED_FLOP_OPS.update(MMENGINE_HANDLES)

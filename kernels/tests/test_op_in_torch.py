@@ -1,5 +1,7 @@
 """The operator behaves as a citizen of PyTorch: dtypes, autocast, memory, compile, checkpoints, DDP, FLOP counters."""
 import copy
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -11,7 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from torch_cases import (assert_all_equal, block_and_input, check_operator, compiled_differs,
                          parameter_gradients)
 
-from state_evolution import MMENGINE_HANDLES, state_evolution, state_evolution_2d
+from state_evolution import state_evolution, state_evolution_2d
 from state_evolution.operators import OPERATORS
 
 HALVES = (torch.bfloat16, torch.float16)
@@ -210,8 +212,16 @@ def test_flop_counter_equals_the_count_by_hand(backend):
 def test_mmengine_counts_the_same_multiply_adds(backend):
     analysis = pytest.importorskip('mmengine.analysis')
     block, x = block_and_input(backend)
-    flops = analysis.FlopAnalyzer(block, (x,)).set_op_handle(**MMENGINE_HANDLES).by_operator()
-    assert flops[backend] == 4 * 3 * (4 * 4) * 20 * 2 * 2
+    counts = analysis.FlopAnalyzer(block, (x,)).by_operator()
+    assert counts[backend] == 4 * 3 * (4 * 4) * 20 * 2 * 2
+    told = analysis.get_model_complexity_info(block, inputs=(x,), show_table=False, show_arch=False)
+    assert told['flops'] == sum(counts.values())
+
+
+@pytest.mark.parametrize('missing', ['mmengine', 'mmengine.analysis', 'mmengine.analysis.complexity_analysis'])
+def test_without_mmengine_all_else_works(missing):
+    code = f'import sys; sys.modules[{missing!r}] = None; from state_evolution import state_evolution_2d'
+    subprocess.run([sys.executable, '-c', code], check=True)
 
 
 def test_a_compiled_call_is_refused_in_the_same_words():
