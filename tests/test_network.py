@@ -131,6 +131,15 @@ def test_seed_and_noise_change_the_result():
     assert torch.equal(net(lq), net(lq, noise=net.diffusion.start))
 
 
+def test_the_seeded_noise_is_the_same_whatever_the_default_dtype():
+    torch.set_default_dtype(torch.float64)
+    try:
+        net = small_s2(seed=3)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert torch.equal(net.diffusion.start.float(), small_s2(seed=3).diffusion.start)
+
+
 def test_the_seeded_noise_is_no_part_of_a_checkpoint():
     assert not any('start' in key for key in small_s2().state_dict())
 
@@ -164,6 +173,12 @@ def test_a_network_built_without_memory_is_the_same_once_it_has_weights(load):
         other = small_s2(seed=3)
     load(other, net.state_dict())
     assert torch.equal(other(lq), net(lq))
+
+
+def test_a_network_built_without_memory_takes_images_without_memory():
+    with torch.device('meta'):
+        net, lq = small_s2(), torch.rand(2, 3, 5, 7)
+        assert net(lq).shape == net(lq, steps=2).shape == (2, 3, 20, 28)
 
 
 def test_a_network_built_for_inference_alone_can_be_moved_afterwards():

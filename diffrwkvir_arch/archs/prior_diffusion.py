@@ -55,9 +55,9 @@ class PriorDiffusion(nn.Module):
         self.register_buffer('start', self.seeded_noise(), persistent=False)
 
     def seeded_noise(self):
-        """(1, prior_dim) on the CPU whatever the default device: the same numbers on every one."""
+        """(1, prior_dim), float32 on the CPU whatever the defaults: the same numbers on every device."""
         generator = torch.Generator().manual_seed(self.seed)
-        return torch.randn(1, self.prior_dim, generator=generator, device='cpu')
+        return torch.randn(1, self.prior_dim, generator=generator, dtype=torch.float32, device='cpu')
 
     def _apply(self, fn, recurse=True):
         """As nn.Module's; no checkpoint has the noise, so that after to_empty() nothing else would bring it back."""
@@ -86,7 +86,8 @@ class PriorDiffusion(nn.Module):
         if not 1 <= steps <= self.steps:
             raise ValueError(f'steps must be within 1..{self.steps}, what the denoiser was trained for, got {steps}')
         if noise is None:
-            x = self.start.to(condition.dtype).expand_as(condition)
+            # Of a network that was built on the default device, such as CUDA, the noise is on the CPU yet.
+            x = self.start.to(condition).expand_as(condition)
         elif noise.shape == condition.shape:
             x = noise.to(condition.dtype)
         else:
