@@ -199,6 +199,12 @@ def test_an_impossible_option_is_refused_by_name(option, value):
         small_s2(**{option: value})
 
 
+def test_heads_wider_than_the_operator_takes_are_refused_when_the_network_is_built():
+    with pytest.raises(ValueError, match='^head_dim must be at most 128 with mixer ttt, got 192$'):
+        small_s2(dim=192, head_dim=192)
+    small_s2(dim=192, head_dim=192, mixer='attention')
+
+
 @pytest.mark.parametrize('known, option, build', [
     (MIXERS, 'mixer', lambda dim, head_dim, shift, scan: torch.nn.Conv2d(dim, dim, 1)),
     (FEED_FORWARDS, 'ffn', lambda dim, compress_ratio: torch.nn.Conv2d(dim, dim, 1)),

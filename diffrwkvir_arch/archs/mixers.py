@@ -11,6 +11,7 @@ SHIFTS of token_shift.py and FEED_FORWARDS of feed_forward.py are extended likew
 import torch
 import torch.nn.functional as F
 from state_evolution import DIRECTIONS, state_evolution_2d
+from state_evolution.checks import MAX_DIM
 from torch import nn
 
 from .bidirectional_wkv import BidirectionalWKV
@@ -40,7 +41,7 @@ class StateEvolutionBlock(nn.Module):
 
     Args:
         dim (int): Channels C.
-        head_dim (int): Channels of a head; divides dim.
+        head_dim (int): Channels of a head; divides dim, at most 128.
         shift (str): 'omni' | 'quad' | 'uni'.
         scan (str): 'omni', every head in all four directions; 'split', heads dealt out to the directions in turn, a
             quarter of the work; '1d', one scan in row-major order.
@@ -49,6 +50,8 @@ class StateEvolutionBlock(nn.Module):
 
     def __init__(self, dim, head_dim=16, shift='omni', scan='omni', rank=8):
         super().__init__()
+        if head_dim > MAX_DIM:
+            raise ValueError(f'head_dim must be at most {MAX_DIM} with mixer ttt, got {head_dim}')
         self.heads, self.head_dim, self.scan_order = dim // head_dim, head_dim, scan
         self.shift = SHIFTS[shift](dim)
         self.mu = nn.Parameter(torch.full((5, dim, 1, 1), 0.5))  # LeRP weights of q, k, v, w, e
