@@ -10,6 +10,7 @@ import io
 import os
 import signal
 import sys
+import threading
 from importlib import metadata
 
 import diffrwkvir_arch
@@ -141,7 +142,8 @@ def open_closed_streams():
 @contextlib.contextmanager
 def interrupts_told():
     """As `main` does, for the command's imports, which take seconds."""
-    if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+    if threading.current_thread() is not threading.main_thread() or (
+            signal.getsignal(signal.SIGINT) is not signal.default_int_handler):
         yield
         return
 

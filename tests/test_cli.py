@@ -2,6 +2,7 @@
 import os
 import subprocess
 import sys
+import threading
 
 import pytest
 import yaml
@@ -83,6 +84,14 @@ def test_an_interrupt_of_the_imports_is_told_in_one_line_by_the_command(name, co
     done = subprocess.run([sys.executable, '-c', program], capture_output=True, text=True)
     lines = done.stderr.strip().splitlines()
     assert done.returncode == code and lines[-1] == last and (len(lines) == 1) is (name == 'basicsr')
+
+
+def test_verbs_run_in_threads(workdir, capfd):
+    codes = []
+    thread = threading.Thread(target=lambda: codes.append(main(['restore', 'missing.png'])))
+    thread.start()
+    thread.join()
+    assert codes == [2] and 'missing.png does not exist' in capfd.readouterr().err
 
 
 def test_each_verbs_help_has_an_example(capsys):

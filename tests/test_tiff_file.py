@@ -89,6 +89,16 @@ def test_the_preview_of_a_raw_file_is_not_taken_for_the_photograph():
         decode_image(content_of(np.zeros((4, 5, 3), np.uint8), subfiletype=1), 'a.dng')
 
 
+@pytest.mark.parametrize('pixels, said', [
+    (np.zeros((20, 24), np.uint32), '1 channel of uint32'), (np.zeros((20, 24, 5), np.uint8), '5 channels of uint8'),
+    (np.zeros((20, 24), np.complex64), '1 channel of complex64')])
+def test_pixels_of_other_kinds_are_told(pixels, said):
+    file = io.BytesIO()
+    tifffile.imwrite(file, pixels, photometric='minisblack', planarconfig='contig' if pixels.ndim == 3 else None)
+    with pytest.raises(InputError, match=f'a.tif: a TIFF of {said} is not read here; convert it to grey or RGB of 8'):
+        decode_image(file.getvalue(), 'a.tif')
+
+
 def test_a_damaged_tiff_is_told(capfd):
     content = content_of(np.zeros((40, 50, 4), np.uint8), extrasamples=[UNASSOCIATED])
     for cut in (content[:6], content[:100], content[:-2000]):

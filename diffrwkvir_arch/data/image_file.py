@@ -5,7 +5,7 @@ import cv2
 import numpy as np
 
 from diffrwkvir_arch.data.pillow_file import turned
-from diffrwkvir_arch.data.tiff_file import read_odd_tiff
+from diffrwkvir_arch.data.tiff_file import foreign_pixels, read_odd_tiff
 from diffrwkvir_arch.errors import InputError
 
 EXTENSIONS = ('.png', '.jpg', '.jpeg', '.bmp', '.tif', '.tiff', '.webp', '.ppm', '.pgm', '.pbm', '.jp2')
@@ -71,7 +71,7 @@ def decode_stored(content, name):
 def foreign_kind(content):
     """What an image file of another kind is, for a message; None where it is not known."""
     kind = next((kind for kind, start in FOREIGN.items() if re.match(start, content, re.DOTALL)), None)
-    return kind and f'{kind} is not read here; convert it to JPEG, PNG or TIFF'
+    return f'{kind} is not read here; convert it to JPEG, PNG or TIFF' if kind else foreign_pixels(content)
 
 
 def is_cut_short(content):

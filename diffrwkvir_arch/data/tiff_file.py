@@ -9,7 +9,7 @@ from PIL import ImageOps
 from tifffile import EXTRASAMPLE, PHOTOMETRIC, PLANARCONFIG
 
 from diffrwkvir_arch.data.pillow_file import opened, oriented
-from diffrwkvir_arch.errors import InputError
+from diffrwkvir_arch.errors import InputError, counted
 
 SIGNATURES = b'II*\0', b'MM\0*', b'II+\0', b'MM\0+'
 
@@ -43,6 +43,20 @@ def read_odd_tiff(content, name):
     except Exception:    # OpenCV says whether it is damaged
         pass
     return None
+
+
+def foreign_pixels(content):
+    """What a TIFF's pixels are, for a message, where nothing here reads their kind; None of any other file."""
+    try:
+        with tifffile.TiffFile(io.BytesIO(content)) as file:
+            page = file.pages.first
+            known = page.dtype.kind == 'f' or page.dtype in (np.uint8, np.uint16)
+            if known and (page.samplesperpixel in (1, 3, 4) or has_alpha(page)):
+                return None
+            return (f'a TIFF of {counted(page.samplesperpixel, "channel")} of {page.dtype} is not read here; convert '
+                    'it to grey or RGB of 8 or 16 bits')
+    except Exception:
+        return None
 
 
 def is_odd(page):
