@@ -2,6 +2,7 @@
 import copy
 import re
 
+import numpy as np
 import pytest
 import torch
 from diffrwkvir_arch.archs.diffrwkvir_s1_arch import DiffRWKVIRS1
@@ -197,6 +198,12 @@ def test_a_network_built_for_inference_alone_can_be_moved_afterwards():
 def test_an_impossible_option_is_refused_by_name(option, value):
     with pytest.raises(ValueError, match=option):
         small_s2(**{option: value})
+
+
+def test_sizes_may_be_integers_of_numpy():
+    sizes = {'dim': 32, 'groups': 1, 'blocks': 1, 'head_dim': 16, 'prior_dim': 24, 'up_dim': 8, 'encoder_dim': 8}
+    net = small_s2(**{name: np.int64(size) for name, size in sizes.items()})
+    assert parameters(net) == parameters(small_s2(**sizes)) and net(torch.rand(1, 3, 8, 8)).shape == (1, 3, 32, 32)
 
 
 def test_heads_wider_than_the_operator_takes_are_refused_when_the_network_is_built():
