@@ -130,6 +130,18 @@ def test_any_size_comes_back_scaled_and_uncropped(options, height, width):
 
 
 @small
+def test_a_network_whose_memory_comes_later_is_the_same_once_it_has_weights(options):
+    net = build(options)
+    other = build(options).to('meta').to_empty(device='cpu')
+    other.load_state_dict(net.state_dict())
+    lq, outputs = image(net, 5, 7), []
+    for network in (net, other):
+        torch.manual_seed(1)    # MambaIRv2 draws
+        outputs.append(network(lq))
+    assert torch.equal(*outputs)
+
+
+@small
 def test_every_parameter_learns(options):
     net = build(options)
     for name, p in net.named_parameters():

@@ -87,8 +87,8 @@ class Frame(nn.Module):
         if upscale not in scales:
             raise ValueError(f'upscale must be one of {scales} with upsampler {upsampler!r}, got {upscale}')
         self.upscale, self.img_range, self.upsampler = upscale, img_range, upsampler
-        mean = torch.tensor(RGB_MEAN) if in_chans == 3 else torch.zeros(1)
-        self.register_buffer('mean', mean.view(1, -1, 1, 1), persistent=False)
+        # No checkpoint has it: as a buffer it would be lost by to_empty().
+        self.mean = RGB_MEAN if in_chans == 3 else (0., )
         self.conv_first = nn.Conv2d(in_chans, embed_dim, 3, padding=1)
         self.patch_embed = nn.Sequential(OrderedDict(norm=nn.LayerNorm(embed_dim)))
         self.layers = nn.ModuleList(groups)
@@ -112,7 +112,8 @@ class Frame(nn.Module):
 
     def restore(self, image, *context):
         """The network; the context goes to every block."""
-        image = (image - self.mean) * self.img_range
+        mean = torch.cat([image.new_full((1, 1, 1, 1), value) for value in self.mean], dim=1)
+        image = (image - mean) * self.img_range
         shallow = self.conv_first(image)
         x = self.patch_embed(to_channels_last(shallow))
         for group in self.layers:
@@ -124,4 +125,4 @@ class Frame(nn.Module):
             x = self.conv_last(self.upsample(self.conv_before_upsample(x)))
         else:
             x = image + self.conv_last(x)
-        return x / self.img_range + self.mean
+        return x / self.img_range + mean
