@@ -114,6 +114,8 @@ def test_a_missing_option_file_is_named(workdir, capfd):
 
 def test_a_launcher_without_torchrun_is_told_the_command(run, options, monkeypatch):
     monkeypatch.delenv('RANK', raising=False)
+    # BasicSR would choose spawn for all tests that follow.
+    monkeypatch.setattr('torch.multiprocessing.set_start_method', lambda method: None)
     assert 'torchrun --nproc_per_node' in error_line(run('train', options, '--launcher', 'pytorch'))
 
 
