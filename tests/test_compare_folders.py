@@ -84,6 +84,9 @@ def test_results_of_a_test_of_basicsr_are_found_by_set_and_named_by_the_experime
     assert run('results/test_SwinIR/visualization', sets=sets) == 0
     assert parse_folder('results/test_SwinIR/visualization').label == 'SwinIR'
     assert parse_folder('named=theirs').label == 'named' and parse_folder('one.yml') is None
+    os.rename('theirs', 'bicubic')
+    assert parse_folder('bicubic') is parse_folder('named=bicubic') is None
+    assert parse_folder('./bicubic').label == 'bicubic'
     assert {method for method, _ in rows()} == {'SwinIR'}
 
 

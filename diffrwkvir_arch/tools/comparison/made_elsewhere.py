@@ -10,6 +10,7 @@ from diffrwkvir_arch.data.image_file import EXTENSIONS, decode_image
 from diffrwkvir_arch.data.pairing import fitting_template, list_images
 from diffrwkvir_arch.errors import InputError, some
 
+from .classical import CLASSICAL
 from .image_sets import digest
 from .methods import short_name
 from .names import split_label
@@ -85,14 +86,14 @@ class RestoredImages:
 
 
 def parse_folder(text):
-    """[NAME=]FOLDER -> ImageFolder; None where it is no folder.
+    """[NAME=]FOLDER -> ImageFolder; None where it is no folder, or a name of CLASSICAL (./lq is the folder lq).
 
     Raises:
         InputError: The folder holds no images.
     """
     label, what = split_label(text, '--methods')
     folder = Path(what).expanduser()
-    if not folder.is_dir():
+    if what in CLASSICAL or not folder.is_dir():
         return None
     if not images_in(folder):
         weights = next(map(str, sorted(folder.glob('*.pth'))), None)
