@@ -83,7 +83,8 @@ def restore(picture, restorer, mask, args, device, progress):
 
     tile = tile_for(lq, mask, args)
     calls = restorer.calls(lq, tile, args.overlap) * (len(SYMMETRIES) if args.self_ensemble else 1)
-    after_call = progress.begin(picture.path, lq.shape[-2:], args.outscale or restorer.scale, calls)
+    size = picture.size_at(args.outscale or restorer.scale)
+    after_call = progress.begin(picture.path, lq.shape[-2:], size, calls)
 
     def once(lq, mask):
         return restorer.restore(lq, mask=mask, tile=tile, overlap=args.overlap, after_call=after_call)
@@ -91,7 +92,6 @@ def restore(picture, restorer, mask, args, device, progress):
     restored = self_ensemble(once, lq, mask) if args.self_ensemble else once(lq, mask)
     restored = finished(restored, lq, mask)
     if args.outscale:
-        size = [max(1, round(args.outscale * side)) for side in lq.shape[-2:]]
         restored = resized(restored, args.outscale / restorer.scale, size)
     return picture.like_this(restored)
 

@@ -76,7 +76,7 @@ class Format(NamedTuple):
 
     def lacks(self, picture, scale):
         """What a result of this picture needs and the format does not have, in words; '' where nothing."""
-        height, width = (round(scale * side) for side in picture.colours.shape[:2])
+        height, width = picture.size_at(scale)
         bits = 16 if picture.white > 255 else 8
         if bits > self.bits:
             return f'{bits} bits'

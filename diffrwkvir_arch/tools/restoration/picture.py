@@ -45,6 +45,10 @@ class Picture:
         """Whether its alpha channel hides anything; that of an animation or of CMYK hides nothing."""
         return self.alpha is not None and bool((self.alpha < self.white).any())
 
+    def size_at(self, scale):
+        """(height, width) of its result; scale (float): the result's sides over its own."""
+        return [max(1, round(scale * side)) for side in self.colours.shape[:2]]
+
     def to_batch(self, device):
         """(1, 3, H, W) RGB float32 in [0, 1]."""
         return torch.from_numpy(self.colours.transpose(2, 0, 1))[None].to(device)

@@ -16,16 +16,16 @@ class Progress(tqdm):
         super().__init__(total=images, desc='images', bar_format=FORMAT, smoothing=0, miniters=0)
         self.done = 0
 
-    def begin(self, path, size, scale, calls):
+    def begin(self, path, size, result_size, calls):
         """Says which image is next, in a line where it takes more than one call; -> what is to be called after each.
 
         Args:
-            size (tuple of int): (h, w); scale (float): output side over that; calls (int): of the method.
+            size, result_size (sequence of int): (h, w); calls (int): of the method.
         """
-        height, width = size
+        (height, width), (result_height, result_width) = size, result_size
         self.set_postfix_str(path.name)
         if calls > 1:
-            self.tell(path, f'{width}x{height} to {round(scale * width)}x{round(scale * height)} in {calls} steps')
+            self.tell(path, f'{width}x{height} to {result_width}x{result_height} in {calls} steps')
         return lambda: self.update(1 / calls)
 
     def tell(self, path, what):
