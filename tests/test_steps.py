@@ -3,7 +3,9 @@ from unittest import mock
 
 import pytest
 import torch
+from basicsr.models.sr_model import SRModel
 from basicsr.utils.registry import ARCH_REGISTRY
+from torch.utils._python_dispatch import TorchDispatchMode
 from train_two_steps import two_steps
 from two_stage_cases import (NETWORK, basicsr, batch, options, run_model, train_in_two_processes, weights,
                              write_stages)
@@ -35,14 +37,39 @@ def micro_batch_options(root, stage=2, size=1):
 
 
 def test_two_processes_train_as_one_does(root, tmp_path):
-    """Half the batch each, gradients averaged: the weights after two steps are those of one process."""
-    one, two = two_steps(sgd_options(root))['net_g'], train_in_two_processes(__name__, tmp_path / 'two.pth')['net_g']
+    """Half the batch each, gradients averaged: the weights after two steps are those of one process, as the losses."""
+    one, two = two_steps(sgd_options(root)), train_in_two_processes(__name__, tmp_path / 'two.pth')
+    assert two['losses'] == pytest.approx(one['losses'], rel=1e-4)
+    one, two = one['net_g'], two['net_g']
     start = weights(root, 1, 'params_ema')
     moved = 0
     for key in one:
         torch.testing.assert_close(two[key], one[key], atol=2e-6, rtol=1e-4)
         moved += key.startswith('restorer.') and not torch.equal(one[key], start[key])
     assert moved > 10
+
+
+class ScalarReads(TorchDispatchMode):
+    """Counts item() and its like, for each of which a GPU has to end what it does."""
+
+    count = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        self.count += function is torch.ops.aten._local_scalar_dense.default
+        return function(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize('stage', [1, 2])
+def test_a_step_waits_for_no_single_loss(root, stage):
+    # Adam reads the number of its steps, which is in the computer's memory.
+    model = run_model(options(stage, root, optim_g={'type': 'SGD', 'lr': 0.1}))
+    model.feed_data(batch())
+    with ScalarReads() as reads:
+        model.optimize_parameters(1)
+    assert reads.count == 0
+    with ScalarReads() as reads:
+        SRModel.reduce_loss_dict(model, {name: torch.tensor(value) for name, value in model.log_dict.items()})
+    assert reads.count == stage
 
 
 @pytest.mark.parametrize('stage, size', [(1, 3), (2, 1)])

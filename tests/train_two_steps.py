@@ -16,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 
 def two_steps(opt, rank=0, world_size=1):
-    """The weights of every network of a model after two steps; -> dict of state dicts."""
+    """What two steps leave; -> dict of the state dicts of the model's networks by name, and of `losses`, the last."""
     opt = {**opt, 'is_train': True, 'dist': world_size > 1, 'rank': rank, 'world_size': world_size}
     opt['path'] = {**opt['path'], 'models': 'unused', 'training_states': 'unused'}
     torch.manual_seed(0)
@@ -33,8 +33,8 @@ def two_steps(opt, rank=0, world_size=1):
         for step in (1, 2):
             model.feed_data({name: image[rank::world_size] for name, image in images.items()})
             model.optimize_parameters(step)
-    return {label: model.get_bare_model(net).state_dict() for label, net in vars(model).items()
-            if label in ('net_g', 'net_d')}
+    nets = {label: net for label, net in vars(model).items() if label in ('net_g', 'net_d')}
+    return {'losses': model.log_dict, **{label: model.get_bare_model(net).state_dict() for label, net in nets.items()}}
 
 
 if __name__ == '__main__':

@@ -88,9 +88,8 @@ class DiffRWKVIRGANModel(DiffRWKVIRS2Model):
                   'l_d_fake': self.cri_gan(fake.float(), False, is_disc=True)}
         self.optimizer_d.zero_grad()
         sum(losses.values()).backward()
-        self.step('d', losses, current_iter)
-        outputs = {'out_d_real': real.detach().float().mean(), 'out_d_fake': fake.detach().float().mean()}
-        self.log_dict |= self.reduce_loss_dict({**losses, **outputs})
+        outputs = {'out_d_real': real.float().mean(), 'out_d_fake': fake.float().mean()}
+        self.log_dict |= self.step('d', {**losses, **outputs}, current_iter)
 
     def save(self, epoch, current_iter):
         # Before the training state, which stands for all that it needs.

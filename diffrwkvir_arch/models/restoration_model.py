@@ -1,4 +1,5 @@
 """RestorationModel: BasicSR's SRModel for any single network, and the frame in which both stages train and test."""
+import math
 import os
 from collections import OrderedDict
 from contextlib import nullcontext
@@ -99,8 +100,9 @@ class RestorationModel(Validation, Inference, SRModel):
     def feed_data(self, data):
         # The last image's, or the last batch's, must not serve as that of an image without.
         self.__dict__.pop('gt', None)
-        super().feed_data(data)
-        self.mask = data['mask'].to(self.device) if 'mask' in data else None
+        # From pinned memory without waiting for what the GPU has still to do.
+        images = {name: data[name].to(self.device, non_blocking=True) for name in ('lq', 'gt', 'mask') if name in data}
+        self.__dict__.update({'mask': None, **images})
         arch = self.opt['network_g']['type']
         needs_mask = getattr(self.get_bare_model(self.net_g), 'needs_mask', False)
         if needs_mask and self.mask is None:
@@ -165,9 +167,7 @@ class RestorationModel(Validation, Inference, SRModel):
 
     def optimize_parameters(self, current_iter):
         self.optimizer_g.zero_grad()
-        losses = self.accumulate_gradients()
-        self.step('g', losses, current_iter)
-        self.log_dict = self.reduce_loss_dict(losses)
+        self.log_dict = self.step('g', self.accumulate_gradients(), current_iter)
         if self.ema_decay > 0:
             self.model_ema(decay=self.ema_decay)
 
@@ -192,23 +192,39 @@ class RestorationModel(Validation, Inference, SRModel):
         return totals
 
     def step(self, label, losses, current_iter):
-        """One step of net_{label} down the gradients that it has; none where they or a loss are not finite."""
+        """One step of net_{label} down the gradients that it has; none where they or one of `losses` are not finite.
+
+        Returns:
+            dict of str to float: The losses.
+        """
         net, optimizer = getattr(self, f'net_{label}'), getattr(self, f'optimizer_{label}')
         # The norm is what tells a bad gradient before it reaches the weights.
         norm = torch.nn.utils.clip_grad_norm_(net.parameters(), self.max_grad_norm)
-        self.refuse_non_finite({**losses, 'gradient norm': norm}, label, current_iter)
+        values = self.reduce_loss_dict({**losses, 'gradient norm': norm})
+        self.refuse_non_finite(values, label, current_iter)
         optimizer.step()
+        return {name: values[name] for name in losses}
+
+    def reduce_loss_dict(self, loss_dict):
+        """Scalars by name -> float by name: the mean over all processes, the same on each, so that all go on or stop.
+
+        All are read at once, as reading waits for the GPU; SRModel waits for each.
+        """
+        values = torch.stack([value.detach() for value in loss_dict.values()])
+        if self.opt['dist']:
+            torch.distributed.all_reduce(values)
+            values /= self.opt['world_size']
+        return dict(zip(loss_dict, values.tolist()))
 
     def refuse_non_finite(self, values, label, current_iter):
-        # Asked once for all: every answer waits for the device.
-        if torch.isfinite(torch.stack([value.detach() for value in values.values()])).all():
+        if all(map(math.isfinite, values.values())):
             return
         states = self.opt['path']['training_states']
         saved = os.path.isdir(states) and os.listdir(states)
         for name, value in values.items():
-            if not torch.isfinite(value):
+            if not math.isfinite(value):
                 raise InputError(
-                    f'{name} is {value.item()} at iteration {current_iter}; training stops before the weights are '
+                    f'{name} is {value} at iteration {current_iter}; training stops before the weights are '
                     f'spoilt. {f"The last good state is in {states}" if saved else "No state was saved before"}: lower '
                     f'train.optim_{label}.lr or set train.clip_grad_norm (1.0, say), look at the images, and '
                     f'{"go on with --auto_resume" if saved else "start again"}')

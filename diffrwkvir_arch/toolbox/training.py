@@ -3,6 +3,7 @@ import inspect
 
 import torch
 from basicsr.models.base_model import BaseModel
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from diffrwkvir_arch.errors import InputError, did_you_mean
 from diffrwkvir_arch.signatures import check_names
@@ -58,15 +59,14 @@ def mend_optimizers():
 
 def mend_moving_average():
     """Fault: models/base_model.py:75-82 averages parameters and leaves buffers as they were built, so BatchNorm's
-    running statistics in net_g_ema stay 0 and 1.
-    Mend: buffers are copied, as they are averages already.
+    running statistics in net_g_ema stay 0 and 1. Each parameter is a call of its own, hundreds that a GPU waits for.
+    Mend: buffers are copied, as they are averages already; parameters are averaged together.
     """
 
     def model_ema(self, decay=0.999):
         net = self.get_bare_model(self.net_g)
         with torch.no_grad():
-            for average, current in zip(self.net_g_ema.parameters(), net.parameters(), strict=True):
-                average.mul_(decay).add_(current, alpha=1 - decay)
+            get_ema_multi_avg_fn(decay)(list(self.net_g_ema.parameters()), list(net.parameters()), None)
             for copy, current in zip(self.net_g_ema.buffers(), net.buffers(), strict=True):
                 copy.copy_(current)
 
