@@ -1,4 +1,5 @@
 """How far `basicsr restore` is: a bar of images that moves with every tile of them."""
+import itertools
 import sys
 
 from tqdm import tqdm
@@ -26,7 +27,9 @@ class Progress(tqdm):
         self.set_postfix_str(path.name)
         if calls > 1:
             self.tell(path, f'{width}x{height} to {result_width}x{result_height} in {calls} steps')
-        return lambda: self.update(1 / calls)
+        made = itertools.count(1)
+        # Never beyond the image, as sums of fractions may be, whatever is said of their number.
+        return lambda: self.update(self.done + min(1, next(made) / calls) - self.n)
 
     def tell(self, path, what):
         """A line about an image."""
