@@ -67,7 +67,7 @@ def check_dataset(opt, path, dataset, warn):
     if dataset.get('prefetch_mode') == 'cuda' and not has_cuda():
         warn(f'{path}.prefetch_mode: cuda needs a GPU; loading without prefetching')
         dataset['prefetch_mode'] = None
-    if dataset.get('prefetch_mode') == 'cuda' and not dataset.get('pin_memory'):
+    if dataset.get('prefetch_mode') == 'cuda' and not dataset.setdefault('pin_memory', True):
         raise InputError(f'{path}.prefetch_mode: cuda needs {path}.pin_memory: true')
     if path == 'datasets.train':
         require(dataset, path, ['batch_size_per_gpu'])

@@ -229,10 +229,11 @@ def test_prefetching_to_a_gpu_needs_one_and_pinned_memory(options, monkeypatch):
     opt, warnings = checked(options)
     assert opt['datasets']['train']['prefetch_mode'] is None and 'needs a GPU' in warnings[0]
     monkeypatch.setattr(option_datasets, 'has_cuda', lambda: True)
+    train = checked(options)[0]['datasets']['train']
+    assert train['prefetch_mode'] == 'cuda' and train['pin_memory'] is True
+    options['datasets']['train']['pin_memory'] = False
     with pytest.raises(InputError, match='needs datasets.train.pin_memory: true'):
         checked(options)
-    options['datasets']['train']['pin_memory'] = True
-    assert checked(options)[0]['datasets']['train']['prefetch_mode'] == 'cuda'
 
 
 def test_an_lmdb_is_recognised_by_its_name(options, tmp_path):

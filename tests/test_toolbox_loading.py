@@ -185,6 +185,20 @@ def test_data_parallel_batches_are_counted_once():
     assert loader.batch_size == 2 and len(loader) == 2
 
 
+@pytest.mark.parametrize('phase, said, gpus, present, pins', [
+    ('train', {}, 1, True, True),
+    ('train', {}, 1, False, False),
+    ('train', {}, 0, True, False),
+    ('train', {'pin_memory': False}, 1, True, False),
+    ('train', {'pin_memory': True}, 1, False, False),
+    ('val', {}, 1, True, False),
+])
+def test_batches_lie_in_pinned_memory_where_a_gpu_trains(monkeypatch, phase, said, gpus, present, pins):
+    monkeypatch.setattr('torch.cuda.is_available', lambda: present)
+    loader = build_dataloader(Draws(), {'phase': phase, 'batch_size_per_gpu': 1, **said}, num_gpu=gpus)
+    assert loader.pin_memory is pins
+
+
 def test_an_unknown_phase_is_refused():
     with pytest.raises(InputError, match="got 'trian'"):
         build_dataloader(Draws(), {'phase': 'trian'})

@@ -181,7 +181,8 @@ def mend_loader():
 
     def build_dataloader(dataset, dataset_opt, num_gpu=1, dist=False, sampler=None, seed=None):
         phase = dataset_opt['phase']
-        pin_memory = dataset_opt.get('pin_memory', False) and torch.cuda.is_available()
+        # Out of pinned memory a GPU takes a batch while it still works on the last.
+        pin_memory = dataset_opt.get('pin_memory', phase == 'train' and num_gpu > 0) and torch.cuda.is_available()
         # An own generator: every pass draws a seed, and must not move the random state of whoever loads.
         generator = torch.Generator()
         arguments = {'dataset': dataset, 'pin_memory': pin_memory, 'generator': generator}
