@@ -24,6 +24,7 @@ setup(
     install_requires=[
         'basicsr>=1.4.2',
         'torch>=2.8',
+        'torchvision>=0.23',
         'triton>=3.3; platform_system == "Linux" and platform_machine == "x86_64"',
         'mmengine>=0.10.7',
         'numba>=0.60',
@@ -31,6 +32,7 @@ setup(
         'opencv-python>=4.13',
         'lpips>=0.1.4',
         'scikit-image>=0.25',
+        'matplotlib>=3.9',
         'tifffile>=2024.8.10',
         'numpy>=2',
         'pillow>=11.3',
