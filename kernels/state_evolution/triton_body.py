@@ -14,7 +14,7 @@ from .backends import first_line
 from .triton_backward import adjoint_walk, gradients
 from .triton_chunks import prepare, probe
 from .triton_forward import compose, walk
-from .triton_plan import CHUNK, GROUP, INTERVAL, Plan, with_dense_channels
+from .triton_plan import CHUNK, GROUP, INTERVAL, Plan, blocks_of, with_dense_channels
 
 
 def why_not(device, dtype):
@@ -79,7 +79,7 @@ def prepared(plan, q, k, first, count, read_parts):
     """tiles and ratios of `prepare`."""
     tiles = plan.new(count, plan.streams, plan.parts + read_parts, CHUNK, CHUNK, dtype=plan.dtype)
     ratios = plan.new(count, plan.streams, 4, CHUNK)
-    prepare[plan.streams, triton.cdiv(count, GROUP)](
+    prepare[plan.streams, blocks_of(count, GROUP)](
         q, k, *plan.gates, tiles, ratios, *plan.numbers(q, k, gates=True), first, count, READ_PARTS=read_parts,
         **plan.prepare_options)
     return tiles, ratios
@@ -106,7 +106,7 @@ def backward(q, k, v, log_decay, step_size, states, height, width, directions, c
                                    **plan.walk_options)
 
             segments, leaving = entered(plan, count, d_state, find_maps)
-            d_states = plan.new(triton.cdiv(count, INTERVAL), *states.shape[1:])
+            d_states = plan.new(blocks_of(count, INTERVAL), *states.shape[1:])
             adjoint_walk[plan.streams, plan.walk_blocks, segments](
                 *inputs, leaving, d_states, d_initial, *slab, HAS_LEAVING=leaving is not None, MAP=False, **shared,
                 **plan.walk_options)
@@ -122,7 +122,7 @@ def entered(plan, count, state, find_maps):
 
     find_maps(grid, maps) launches the walk that finds the maps of all segments but the last.
     """
-    segments = triton.cdiv(count, plan.segment)
+    segments = blocks_of(count, plan.segment)
     if segments == 1:
         return segments, state
     maps = plan.new(segments - 1, plan.streams, plan.v_dim + plan.q_dim, plan.q_dim)

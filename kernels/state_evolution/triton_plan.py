@@ -2,7 +2,6 @@
 from functools import cache
 
 import torch
-import triton
 import triton.language as tl
 
 CHUNK = 16
@@ -27,7 +26,7 @@ class Plan:
         batch, length, heads, self.q_dim = q.shape
         self.v_dim, self.gates, self.device = v.shape[-1], (log_decay.float(), step_size.float()), v.device
         self.scans, self.streams = len(directions), len(directions) * batch * heads
-        self.chunks = triton.cdiv(length, CHUNK)
+        self.chunks = blocks_of(length, CHUNK)
         multiprocessors = count_multiprocessors(self.device)
 
         if self.scans > 31:
@@ -49,8 +48,8 @@ class Plan:
         # What a multiprocessor's registers hold at once.
         self.gradient_programs = 8 // self.gradient_options['num_warps'] * multiprocessors
 
-        self.walk_blocks = triton.cdiv(self.v_dim, ROWS)
-        self.map_blocks = self.walk_blocks + triton.cdiv(self.q_dim, ROWS)
+        self.walk_blocks = blocks_of(self.v_dim, ROWS)
+        self.map_blocks = self.walk_blocks + blocks_of(self.q_dim, ROWS)
         # Whole intervals: each is walked back from one kept gradient.
         self.slab = in_intervals(self.chunks, count_slabs(self.streams, self.chunks, dtype))
         segments = count_segments(self.streams * self.walk_blocks, min(self.slab, self.chunks), multiprocessors)
@@ -70,7 +69,7 @@ class Plan:
         """What the programs of `gradients` write to, (programs, floats of each)."""
         # `size` of the kernel.
         floats = (INTERVAL + 1) * self.walk_blocks * ROWS * (2 * (padded(self.q_dim) + CHUNK) + 1)
-        jobs = triton.cdiv(self.slab, INTERVAL) * self.streams
+        jobs = blocks_of(self.slab, INTERVAL) * self.streams
         return self.new(min(jobs, self.gradient_programs), floats)
 
     def new(self, *shape, dtype=torch.float32):
@@ -87,8 +86,14 @@ def chunk_bytes(dtype):
     return 2 * PARTS[dtype] * dtype.itemsize * CHUNK * CHUNK + 4 * 4 * CHUNK
 
 
+def blocks_of(total, size):
+    """How many blocks of a size hold `total`. triton.cdiv takes as long as a launch."""
+    return -(-total // size)
+
+
 def padded(width):
-    return max(16, triton.next_power_of_2(width))
+    """The power of 2 that holds it, at least 16."""
+    return max(16, 1 << (width - 1).bit_length())
 
 
 def count_warps(dtype, q_dim):
@@ -99,13 +104,13 @@ def count_warps(dtype, q_dim):
 
 def in_intervals(chunks, parts):
     """The size of each of so many parts of the chunks, a multiple of INTERVAL."""
-    return triton.cdiv(triton.cdiv(chunks, parts), INTERVAL) * INTERVAL
+    return blocks_of(blocks_of(chunks, parts), INTERVAL) * INTERVAL
 
 
 def count_slabs(streams, chunks, dtype):
     """Into how many slabs, prepared one after the other, all streams are cut."""
     at_once = SCRATCH // (streams * chunk_bytes(dtype)) // INTERVAL * INTERVAL
-    return triton.cdiv(chunks, max(at_once, INTERVAL))
+    return blocks_of(chunks, max(at_once, INTERVAL))
 
 
 def count_segments(programs, chunks, multiprocessors):
