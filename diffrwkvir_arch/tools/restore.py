@@ -22,11 +22,12 @@ from .comparison.network import finished
 from .comparison.recognition import scale_of
 from .preparation.folders import open_folder
 from .restoration import record
-from .restoration.formats import refuse_unfit_format, write
+from .restoration.formats import refuse_unfit_format, writing
 from .restoration.inputs import READABLE, find_images, masks_of
 from .restoration.metadata import page_count
 from .restoration.picture import Picture
 from .restoration.progress import Progress
+from .restoration.writer import Writer
 
 # Whole, a megapixel takes 2 GB through DiffRWKVIR-tiny and 7 GB through the full network.
 LARGE = 1024 ** 2
@@ -103,12 +104,13 @@ def resized(image, scale, size):
     return torch.from_numpy(rows[:size[0], :size[1]]).permute(2, 0, 1)[None]
 
 
-def restore_file(path, target, read_mask, restorer, settings, args, device, progress):
+def restore_file(path, target, read_mask, restorer, settings, args, device, progress, writer):
     """Restores an image file; -> None, or why it cannot be.
 
     Args:
         read_mask (callable): () -> mask, as restore takes it.
         settings (dict): As record_of takes them.
+        writer (Writer): Writes it, perhaps later.
     """
     try:
         picture, mask = Picture(path), read_mask()
@@ -129,7 +131,7 @@ def restore_file(path, target, read_mask, restorer, settings, args, device, prog
     pages = page_count(picture.content)
     if pages > 1:
         progress.tell(path, f'the first of its {pages} pages is restored, the others are passed over')
-    write(target, result, picture.content, made_from, args.format)
+    writer.add(result.nbytes, writing(target, result, picture.content, made_from, args.format))
     return None
 
 
@@ -197,10 +199,10 @@ def main(arguments=None):
         restorer = loaded(method, scale, device, args)
         open_folder(args.output)
         try:
-            with Progress(len(todo)) as progress:
+            with Progress(len(todo)) as progress, Writer(device) as writer:
                 for name in todo:
                     failures.append(restore_file(images[name], targets[name], lambda: mask_of(name), restorer, settings,
-                                                 args, device, progress))
+                                                 args, device, progress, writer))
                     progress.end()
         except KeyboardInterrupt:
             raise KeyboardInterrupt(f'interrupted; what is restored is in {args.output}; the same command '

@@ -1,6 +1,7 @@
 """The formats of what `basicsr restore` writes: what they can hold, how they are written, where the record is."""
 import io
 import json
+from functools import partial
 from typing import NamedTuple, Optional
 
 import cv2
@@ -112,8 +113,8 @@ def refuse_unfit_format(picture, scale, name):
         raise InputError(f'{picture.path}: {FORMATS[name].name} cannot hold {lacking}; use --format {others}')
 
 
-def write(path, image, content, record, name):
-    """Writes a result.
+def writing(path, image, content, record, name):
+    """What writes a result, a function without arguments for any thread: Pillow reads the file on this one alone.
 
     Args:
         path (Path)
@@ -123,4 +124,4 @@ def write(path, image, content, record, name):
         name (str): Of FORMATS.
     """
     format = FORMATS[name]
-    format.write(path, image, metadata_of(content, format.grey and image.ndim == 2), json.dumps(record))
+    return partial(format.write, path, image, metadata_of(content, format.grey and image.ndim == 2), json.dumps(record))
