@@ -15,8 +15,8 @@ NETWORKS = [
     DIFFUSING,
     INPAINTING,
     *({**DIFFUSING, 'type': 'DiffRWKVIRS1', **change} for change in (
-        {}, {'mixer': 'attention', 'ffn': 'gated_mlp'}, {'mixer': 'resnet', 'ffn': 'mlp_relu'},
-        {'mixer': 'rwkv', 'shift': 'quad'}, {'scan': 'split', 'shift': 'uni'}, {'scan': '1d'}, {'upsampler': 'direct'})),
+        {'upsampler': 'stepwise'}, {'mixer': 'attention', 'ffn': 'gated_mlp'}, {'mixer': 'resnet', 'ffn': 'mlp_relu'},
+        {'mixer': 'rwkv', 'shift': 'quad'}, {'scan': 'split', 'shift': 'uni'}, {'scan': '1d'})),
     {**INPAINTING, 'type': 'DiffRWKVIRS1'},
     {**DIFFIR, 'type': 'DiffIRS1'},
     {**DIFFIR, 'type': 'DiffIRS2', 'n_denoise_res': 1, 'timesteps': 2},
