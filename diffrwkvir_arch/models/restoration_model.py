@@ -101,8 +101,10 @@ class RestorationModel(Validation, Inference, SRModel):
         # The last image's, or the last batch's, must not serve as that of an image without.
         self.__dict__.pop('gt', None)
         # From pinned memory without waiting for what the GPU has still to do.
-        images = {name: data[name].to(self.device, non_blocking=True) for name in ('lq', 'gt', 'mask') if name in data}
-        self.__dict__.update({'mask': None, **images})
+        data = {**data, **{name: data[name].to(self.device, non_blocking=True)
+                           for name in ('lq', 'gt', 'mask') if name in data}}
+        super().feed_data(data)
+        self.mask = data.get('mask')
         arch = self.opt['network_g']['type']
         needs_mask = getattr(self.get_bare_model(self.net_g), 'needs_mask', False)
         if needs_mask and self.mask is None:
