@@ -40,6 +40,6 @@ setup(
         'tqdm',
     ],
     extras_require={'peers': PEERS, 'metrics': METRICS, 'onnx': ONNX,
-                    'test': ['pytest>=9', 'pytest-timeout', *PEERS, *ONNX]},
+                    'test': ['pytest>=9', 'pytest-timeout', 'pytest-xdist', *PEERS, *ONNX]},
     entry_points={'console_scripts': ['basicsr=diffrwkvir_arch.cli:main']},
 )
