@@ -13,7 +13,7 @@ class Writer:
     A PNG of two megapixels takes a fifth of a second of one core, and a GPU restores many a second.
 
     Args:
-        device (torch.device): That restores. Its cores leave the CPU time for one thread, a GPU for several.
+        device (torch.device): What restores. Beside a GPU several threads write, beside a busy CPU one.
     """
 
     def __init__(self, device):
